@@ -1,0 +1,78 @@
+"""Which provider serves a model: the providers' configuration and the pure rule that picks one. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def _http_url(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url.rstrip("/")
+
+
+class Provider(BaseModel):
+    """One configured upstream. Times are in seconds; `models` are shell globs, matched with case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    kind: Literal["openai", "simulated"] = "openai"
+    base_url: Annotated[str, AfterValidator(_http_url)] = ""
+    api_key_env: str = ""
+    models: tuple[str, ...] = ("*",)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    single_model: bool = False
+    max_concurrency: int = Field(default=256, ge=1, le=10_000)
+    timeout_s: float = Field(default=600, gt=0)
+    connect_timeout_s: float = Field(default=10, gt=0)
+    max_attempts: int = Field(default=5, ge=1, le=100)
+    latency_s: float = Field(default=0.2, ge=0)
+    failure_rate: float = Field(default=0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _needs_a_base_url(self) -> Provider:
+        if self.kind == "openai" and not self.base_url:
+            raise ValueError('base_url: missing; say for example base_url = "http://127.0.0.1:8000/v1"')
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a line goes: the provider's name, the model's name there, and whether a batch may name only one model."""
+
+    provider: str
+    model: str
+    single_model: bool = False
+
+
+class Routes:
+    """The configured providers in the order of the file: the first whose glob matches a model serves it."""
+
+    def __init__(self, providers: Sequence[Provider]) -> None:
+        self.providers = {provider.name: provider for provider in providers}
+
+    def route(self, model: str) -> Route | None:
+        """Give the route of a line's model, or None where no provider serves it.
+
+        `provider:model` names the provider; a colon that follows no provider's name belongs to the model.
+        """
+        prefix, colon, rest = model.partition(":")
+        if colon and rest and prefix in self.providers:
+            return Route(prefix, rest, self.providers[prefix].single_model)
+        for provider in self.providers.values():
+            if any(fnmatchcase(model, pattern) for pattern in provider.models):
+                return Route(provider.name, model, provider.single_model)
+        return None
+
+    @property
+    def patterns(self) -> list[str]:
+        """What is configured, as `name: glob, glob`, for the error about an unknown model."""
+        return [f"{provider.name}: {', '.join(provider.models)}" for provider in self.providers.values()]

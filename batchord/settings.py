@@ -1,0 +1,122 @@
+"""What an operator can set: one frozen class, read from BATCHORD_* variables where a process starts, then passed down."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from batchord.errors import ConfigError
+from batchord.routing import Provider, Routes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+
+class Settings(BaseSettings):
+    """The settings of one process; each field is the variable BATCHORD_<FIELD>."""
+
+    model_config = SettingsConfigDict(env_prefix="BATCHORD_", frozen=True, extra="ignore")
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    storage_url: str = Field(default="", repr=False)
+    providers: Path | None = None
+    data_dir: Path = Path("batchord-data")
+
+    max_lines: int = Field(default=1_000_000, ge=1)
+    max_line_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    max_problems: int = Field(default=100, ge=1)
+    shard_lines: int = Field(default=1_000, ge=1, le=1_000)
+    shard_bytes: int = Field(default=8_000_000, ge=1)
+    window_lines: int = Field(default=4_000, ge=1)
+    spill_bytes: int = Field(default=128 * 1024, ge=1024)
+
+    visibility_timeout_s: float = Field(default=60, gt=0)
+    claim_s: float = Field(default=30, gt=0)
+    stall_s: float = Field(default=30, gt=0)
+    sweep_interval_s: float = Field(default=5, gt=0)
+    drain_timeout_s: float = Field(default=600, ge=0)
+    retention_s: int = Field(default=30 * 86_400, ge=60)
+
+    @property
+    def blobs_url(self) -> str:
+        """Where the bytes are: `storage_url`, or else the folder `storage` of the data directory."""
+        return self.storage_url or (self.data_dir.resolve() / "storage").as_uri()
+
+
+def read_settings(**given: Any) -> Settings:
+    """Read the environment, with `given` fields taking its place.
+
+    Raises:
+        ConfigError: a variable's value is not of its kind.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain("BATCHORD_", error))) from None
+
+
+def load_routes(settings: Settings, environ: Mapping[str, str]) -> Routes:
+    """Give the configured providers: those of the providers file, or else the one that OPENAI_* variables describe.
+
+    Raises:
+        ConfigError: there are none, or the file cannot be read; the message says what to set.
+    """
+    if settings.providers is not None:
+        return Routes(_read_providers(settings.providers))
+    provider = _openai_provider(environ)
+    if provider is None:
+        raise ConfigError(
+            "No provider is configured. Name a providers file (--providers FILE, or BATCHORD_PROVIDERS), "
+            "or set OPENAI_BASE_URL (for example http://127.0.0.1:8000/v1) and, if the server wants one, OPENAI_API_KEY."
+        )
+    return Routes([provider])
+
+
+def _openai_provider(environ: Mapping[str, str]) -> Provider | None:
+    base_url, key = environ.get("OPENAI_BASE_URL", ""), environ.get("OPENAI_API_KEY", "")
+    if not base_url and not key:
+        return None
+    try:
+        return Provider(
+            name="openai", base_url=base_url or OPENAI_BASE_URL, api_key_env="OPENAI_API_KEY" if key else "", models=("*",)
+        )
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain("OPENAI_", error))) from None
+
+
+def _read_providers(path: Path) -> list[Provider]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("providers")
+    except OSError as error:
+        raise ConfigError(f"The providers file {path} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The providers file {path} is not valid TOML: {error}.") from None
+    if not isinstance(tables, dict) or not tables:
+        raise ConfigError(f"The providers file {path} names no provider; it needs a table such as [providers.local].")
+    return [_provider(path, name, table) for name, table in tables.items()]
+
+
+def _provider(path: Path, name: str, table: object) -> Provider:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: providers.{name} is not a table; write [providers.{name}].")
+    try:
+        return Provider(**{"name": name, **table})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(f"providers.{name}.", error))) from None
+
+
+def _explain(prefix: str, error: ValidationError) -> list[str]:
+    """Say each problem as `field: what is wrong`, without the value: it may be a secret."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    upper = prefix.isupper()
+    fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
+    return [
+        f"{prefix}{field.upper() if upper else field}: {problem['msg'].removeprefix('Value error, ')}".replace(".:", ":")
+        for field, problem in zip(fields, problems, strict=True)
+    ]
