@@ -1,4 +1,4 @@
-"""What an operator can set: one frozen class, read from BATCHORD_* variables where a process starts, then passed down."""
+"""What an operator can set: one frozen class, read from BATCHORD_* variables once a process, then passed down."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def load_routes(settings: Settings, environ: Mapping[str, str]) -> Routes:
     if provider is None:
         raise ConfigError(
             "No provider is configured. Name a providers file (--providers FILE, or BATCHORD_PROVIDERS), "
-            "or set OPENAI_BASE_URL (for example http://127.0.0.1:8000/v1) and, if the server wants one, OPENAI_API_KEY."
+            "or set OPENAI_BASE_URL (for example http://127.0.0.1:8000/v1) and, if the server wants it, OPENAI_API_KEY."
         )
     return Routes([provider])
 
@@ -84,7 +84,10 @@ def _openai_provider(environ: Mapping[str, str]) -> Provider | None:
         return None
     try:
         return Provider(
-            name="openai", base_url=base_url or OPENAI_BASE_URL, api_key_env="OPENAI_API_KEY" if key else "", models=("*",)
+            name="openai",
+            base_url=base_url or OPENAI_BASE_URL,
+            api_key_env="OPENAI_API_KEY" if key else "",
+            models=("*",),
         )
     except ValidationError as error:
         raise ConfigError("\n".join(_explain("OPENAI_", error))) from None
@@ -117,6 +120,8 @@ def _explain(prefix: str, error: ValidationError) -> list[str]:
     upper = prefix.isupper()
     fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
     return [
-        f"{prefix}{field.upper() if upper else field}: {problem['msg'].removeprefix('Value error, ')}".replace(".:", ":")
+        f"{prefix}{field.upper() if upper else field}: {problem['msg'].removeprefix('Value error, ')}".replace(
+            ".:", ":"
+        )
         for field, problem in zip(fields, problems, strict=True)
     ]

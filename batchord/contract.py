@@ -1,0 +1,176 @@
+"""The wire contract: ids, the batch and file objects, and the lines of output and error files. No I/O.
+
+Source: OpenAI's Batch and Files API; what the live service sends where its documentation is silent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict
+
+from batchord.lifecycle import Status
+
+ENDPOINTS: Final = (
+    "/v1/responses",
+    "/v1/chat/completions",
+    "/v1/embeddings",
+    "/v1/completions",
+    "/v1/moderations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/videos",
+)
+
+BATCH_FILE_LIFE_S: Final = 30 * 86_400
+"""How long an input file is kept where its uploader does not say."""
+
+EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
+CANCELLED_MESSAGE: Final = "This request was not executed because the batch was cancelled."
+
+_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def new_batch_id() -> str:
+    """Give a fresh batch id: `batch_` and 32 hexadecimal digits."""
+    return f"batch_{secrets.token_hex(16)}"
+
+
+def new_file_id() -> str:
+    """Give a fresh file id: `file-` and 22 letters and digits."""
+    return _file_id(secrets.token_bytes(17))
+
+
+def produced_file_id(batch_id: str, part: Literal["output", "errors", "attempts"]) -> str:
+    """Give the id of a batch's produced file: always the same one, so that finalizing twice is harmless."""
+    return _file_id(_digest(batch_id, part, size=17))
+
+
+def line_id(batch_id: str, line: int) -> str:
+    """Give the id of a line's outcome: `batch_req_` and 32 hexadecimal digits, the same at each try."""
+    return f"batch_req_{_digest(batch_id, str(line), size=16).hex()}"
+
+
+def _digest(*parts: str, size: int) -> bytes:
+    return blake2b("\0".join(parts).encode(), digest_size=size).digest()
+
+
+def _file_id(entropy: bytes) -> str:
+    number, letters = int.from_bytes(entropy, "big"), []
+    for _ in range(22):
+        number, index = divmod(number, len(_ALPHABET))
+        letters.append(_ALPHABET[index])
+    return "file-" + "".join(letters)
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens, in the sense of OpenAI's `usage`; an unknown number is 0."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+
+NO_USAGE: Final = Usage()
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RequestCounts(_Wire):
+    """Lines of a batch: `completed` were answered with success, `failed` were tried and failed; others are neither."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class BatchProblem(_Wire):
+    """Why an input was refused. `line` counts from 1; `summary` is the short form for a terminal, not on the wire."""
+
+    code: str
+    message: str
+    param: str | None = None
+    line: int | None = None
+    summary: str = ""
+
+
+class BatchObject(_Wire):
+    """A batch as a client sees it; times are UTC epoch seconds."""
+
+    id: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    status: Status
+    created_at: int
+    expires_at: int
+    model: str | None = None
+    errors: tuple[BatchProblem, ...] = ()
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    in_progress_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: RequestCounts = RequestCounts()
+    usage: Usage = Usage()
+    metadata: dict[str, str] | None = None
+
+
+class FileObject(_Wire):
+    """A file as a client sees it; times are UTC epoch seconds, `expires_at` is None for one that never expires."""
+
+    id: str
+    bytes: int
+    created_at: int
+    filename: str
+    purpose: str
+    expires_at: int | None = None
+    status: str = "processed"
+
+
+class LineError(msgspec.Struct, frozen=True):
+    """Why a line has no HTTP answer."""
+
+    code: str
+    message: str
+
+
+def answered_line(batch_id: str, line: int, custom_id: str, status_code: int, request_id: str, body: bytes) -> bytes:
+    """Give the line of an output or error file for an HTTP answer; `body` is one line of JSON, kept to the byte."""
+    return msgspec.json.encode(
+        {
+            "id": line_id(batch_id, line),
+            "custom_id": custom_id,
+            "response": {"status_code": status_code, "request_id": request_id, "body": msgspec.Raw(body)},
+            "error": None,
+        }
+    )
+
+
+def unanswered_line(batch_id: str, line: int, custom_id: str, error: LineError) -> bytes:
+    """Give the line of an error file for a request that no HTTP answer came to."""
+    return msgspec.json.encode(
+        {"id": line_id(batch_id, line), "custom_id": custom_id, "response": None, "error": error}
+    )
+
+
+def problems_to_json(problems: list[BatchProblem]) -> str:
+    """Give the problems as they are kept in the batch's hash."""
+    return msgspec.json.encode([problem.model_dump() for problem in problems]).decode()
+
+
+def problems_from_json(text: str | bytes) -> tuple[BatchProblem, ...]:
+    """Read what `problems_to_json` wrote."""
+    entries: list[dict[str, Any]] = msgspec.json.decode(text)
+    return tuple(BatchProblem(**entry) for entry in entries)

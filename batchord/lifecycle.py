@@ -1,0 +1,78 @@
+"""The statuses of a batch and the only ways between them. Pure: whoever moves a batch passes the rule to one script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What a batch is doing, in the words of OpenAI's Batch API."""
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the batch has ended for good."""
+        return not NEXT[self]
+
+
+class Outcome(StrEnum):
+    """What became of a line. The value is the first letter of its record in Redis."""
+
+    SUCCEEDED = "s"
+    FAILED = "f"
+    CANCELLED = "c"
+    EXPIRED = "e"
+
+
+NEXT: dict[Status, frozenset[Status]] = {
+    Status.VALIDATING: frozenset({Status.FAILED, Status.IN_PROGRESS, Status.CANCELLING}),
+    Status.IN_PROGRESS: frozenset({Status.FINALIZING, Status.CANCELLING}),
+    Status.FINALIZING: frozenset({Status.COMPLETED, Status.EXPIRED, Status.CANCELLING}),
+    Status.CANCELLING: frozenset({Status.CANCELLED}),
+    Status.FAILED: frozenset(),
+    Status.COMPLETED: frozenset(),
+    Status.EXPIRED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+"""The transition table: section "Status machine" of OpenAI's Batch API as ARCHITECTURE.md tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One move of the table: allowed from any of `sources`; `stamp` is the timestamp field that it sets."""
+
+    sources: tuple[Status, ...]
+    target: Status
+
+    @property
+    def stamp(self) -> str:
+        """The field that keeps when the batch entered the target status."""
+        return f"{self.target}_at"
+
+
+def to(target: Status) -> Transition:
+    """Give the transition into `target` from every status that may lead there.
+
+    Raises:
+        ValueError: nothing leads there; a batch is created in `validating`.
+    """
+    sources = tuple(status for status, targets in NEXT.items() if target in targets)
+    if not sources:
+        raise ValueError(f"No status leads to {target}.")
+    return Transition(sources, target)
+
+
+def ending(status: Status, *, is_past_deadline: bool) -> Status:
+    """Give the terminal status of a batch whose lines all have an outcome, or never will have one."""
+    if status is Status.CANCELLING:
+        return Status.CANCELLED
+    return Status.EXPIRED if is_past_deadline else Status.COMPLETED

@@ -1,0 +1,90 @@
+"""The name of every key that the project keeps in Redis, with its owner. The braces put a batch's keys into one slot.
+
+| key | kind | who deletes it |
+|---|---|---|
+| batchord:{batch} | hash: the batch's fields and counters | retention, from the terminal status on |
+| batchord:{batch}:lines:<provider> | list: lines of each planned shard | the end of the batch |
+| batchord:{batch}:open:<provider> | sorted set: open shards by last progress | the last seal |
+| batchord:{batch}:shard:<provider>:<n> | hash: an open shard | its seal |
+| batchord:{batch}:outcomes:<provider>:<n> | hash: line's index to its record | its seal |
+| batchord:{batch}:claims:<provider>:<n> | hash: line's index to the worker that sends it | its seal |
+| batchord:{batch}:owners:<provider>:<n> | hash: worker to the time until which its claims hold | its seal |
+| batchord:{batch}:lease:<step> | string: who carries out a step that must run alone | its time to live |
+| batchord:{file} | hash: a file's fields | retention, or the file's own expiry |
+| batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
+| batchord:files | sorted set: files by when they expire | retention, or the file's own expiry |
+| batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or the sweep |
+| batchord:lease:sweep | string: who sweeps now | its time to live |
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+ACTIVE = "batchord:active"
+FILES = "batchord:files"
+WORKERS = "batchord:workers"
+SWEEP_LEASE = "batchord:lease:sweep"
+
+
+class Shard(NamedTuple):
+    """Which shard: `number` counts from 0 among the shards of one batch for one provider."""
+
+    batch_id: str
+    provider: str
+    number: int
+
+    @property
+    def gid(self) -> str:
+        """The id of the shard's chord, and the stem of its lines' task ids."""
+        return f"{self.batch_id}/{self.provider}/{self.number}"
+
+
+def batch(batch_id: str) -> str:
+    """The hash of a batch."""
+    return f"batchord:{{{batch_id}}}"
+
+
+def file(file_id: str) -> str:
+    """The hash of a file."""
+    return f"batchord:{{{file_id}}}"
+
+
+def lines(batch_id: str, provider: str) -> str:
+    """The list of how many lines each planned shard has."""
+    return f"batchord:{{{batch_id}}}:lines:{provider}"
+
+
+def open_shards(batch_id: str, provider: str) -> str:
+    """The sorted set of the open shards' numbers, by the time of the last progress."""
+    return f"batchord:{{{batch_id}}}:open:{provider}"
+
+
+def shard_prefix(batch_id: str, provider: str) -> str:
+    """What the key of an open shard begins with; its number follows."""
+    return f"batchord:{{{batch_id}}}:shard:{provider}:"
+
+
+def shard(ref: Shard) -> str:
+    """The hash of an open shard: it exists exactly while the shard is open."""
+    return f"{shard_prefix(ref.batch_id, ref.provider)}{ref.number}"
+
+
+def outcomes(ref: Shard) -> str:
+    """The hash of the shard's records."""
+    return f"batchord:{{{ref.batch_id}}}:outcomes:{ref.provider}:{ref.number}"
+
+
+def claims(ref: Shard) -> str:
+    """The hash of who sends which line."""
+    return f"batchord:{{{ref.batch_id}}}:claims:{ref.provider}:{ref.number}"
+
+
+def owners(ref: Shard) -> str:
+    """The hash of until when a worker's claims hold."""
+    return f"batchord:{{{ref.batch_id}}}:owners:{ref.provider}:{ref.number}"
+
+
+def step_lease(batch_id: str, step: str) -> str:
+    """The lease of a step that must not run twice at once for a batch."""
+    return f"batchord:{{{batch_id}}}:lease:{step}"

@@ -1,0 +1,39 @@
+"""Who is alive and who may do what alone: leases of steps, and the list of living workers."""
+
+from __future__ import annotations
+
+from batchord.state import keys
+from batchord.state.calls import Call, Script, is_one, nothing
+
+_LEASE, _LET_GO = Script("lease"), Script("let_go")
+
+
+def take(lease: str, holder: str, life_s: float) -> Call[bool]:
+    """Take or prolong a lease; False where another holds it."""
+    return _LEASE.call([lease], (holder, int(life_s * 1000)), is_one)
+
+
+def let_go(lease: str, holder: str) -> Call[bool]:
+    """End a lease early; False where it was not the holder's."""
+    return _LET_GO.call([lease], (holder,), is_one)
+
+
+def beat(worker: str, until: float) -> Call[None]:
+    """Say that a worker is alive until then."""
+    return Call(("ZADD", keys.WORKERS, until, worker), nothing)
+
+
+def leave(worker: str) -> Call[None]:
+    """Take a worker that ends off the list."""
+    return Call(("ZREM", keys.WORKERS, worker), nothing)
+
+
+def forget_dead(now: float) -> Call[None]:
+    """Take those off the list that were not alive any more an hour ago."""
+    return Call(("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now - 3600), nothing)
+
+
+def alive(now: float) -> Call[list[str]]:
+    """Give the living workers."""
+    command = ("ZRANGEBYSCORE", keys.WORKERS, now, "+inf")
+    return Call(command, lambda answer: [worker.decode() for worker in answer])

@@ -1,0 +1,15 @@
+-- Opens the next planned shard of one provider, if the window has room for it.
+-- KEYS  1 the batch's hash, 2 the provider's list of lines a shard, 3 its sorted set of open shards
+-- ARGV  1 provider, 2 now, 3 lines that may be open, 4 what the key of a shard's hash begins with
+-- Gives {number, lines} of the shard opened, or {} where there is none to open now.
+-- Atomic, so that two feeds never open the same shard, and the window is never overrun.
+local status = redis.call('HMGET', KEYS[1], 'status', 'expires_at', 'next:' .. ARGV[1], 'open_lines:' .. ARGV[1])
+if status[1] ~= 'in_progress' or tonumber(ARGV[2]) >= tonumber(status[2]) then return {} end
+local number, open_lines = tonumber(status[3]), tonumber(status[4])
+local lines = tonumber(redis.call('LINDEX', KEYS[2], number) or '0')
+if lines == 0 then return {} end
+if open_lines > 0 and open_lines + lines > tonumber(ARGV[3]) then return {} end
+redis.call('HSET', ARGV[4] .. number, 'lines', lines, 'recorded', 0)
+redis.call('ZADD', KEYS[3], ARGV[2], number)
+redis.call('HSET', KEYS[1], 'next:' .. ARGV[1], number + 1, 'open_lines:' .. ARGV[1], open_lines + lines)
+return {number, lines}

@@ -1,0 +1,5 @@
+"""Every byte of files and shards: an object store by URL. Not for metadata, which is in `batchord.state`."""
+
+from batchord.storage.blobs import Blobs, BlockingBlobs
+
+__all__ = ["Blobs", "BlockingBlobs"]

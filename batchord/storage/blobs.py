@@ -1,0 +1,125 @@
+"""Objects over obstore: a local folder, S3, GCS or Azure, by URL. Objects appear whole or not at all.
+
+`Blobs` is for the fleet and the API; `BlockingBlobs` has the little that producers need without an event loop.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from batchord.errors import BlobNotFoundError, ConfigError, StorageUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from obstore.store import ObjectStore
+
+CHUNK_BYTES: Final = 1024 * 1024
+_PART_BYTES: Final = 5 * 1024 * 1024
+
+
+def _open_store(url: str) -> ObjectStore:
+    parts = urlsplit(url)
+    if not parts.scheme:
+        raise ConfigError("BATCHORD_STORAGE_URL is not a URL; write for example file:///srv/batchord or s3://bucket/prefix.")
+    options: dict[str, Any] = {"mkdir": True} if parts.scheme == "file" else {}
+    try:
+        return from_url(url, **options)
+    except (BaseError, OSError, ValueError) as error:
+        raise ConfigError(f"BATCHORD_STORAGE_URL cannot be opened as {parts.scheme} storage: {error}") from error
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BlobNotFoundError(f"The storage has no object {path}.") from error
+    except (BaseError, OSError) as error:
+        raise StorageUnavailableError(f"The storage failed at {path}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+class Blobs:
+    """Objects for asyncio programs. Every method may raise `StorageUnavailableError`."""
+
+    def __init__(self, storage_url: str) -> None:
+        self._store = _open_store(storage_url)
+
+    async def put(self, path: str, content: bytes | AsyncIterator[bytes]) -> None:
+        """Write an object, in place of any earlier one; if `content` raises, nothing is written."""
+        with _translated(path):
+            await obstore.put_async(self._store, path, content, chunk_size=_PART_BYTES, max_concurrency=1)
+
+    async def get(self, path: str) -> bytes:
+        """Read a whole object.
+
+        Raises:
+            BlobNotFoundError: there is none.
+        """
+        with _translated(path):
+            return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
+
+    async def stream(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
+        """Read an object in chunks.
+
+        Raises:
+            BlobNotFoundError: there is none.
+        """
+        with _translated(path):
+            found = await obstore.get_async(self._store, path)
+            async for chunk in found.stream(min_chunk_size=chunk_bytes):
+                yield bytes(chunk)
+
+    async def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; those that are not there are no error."""
+        for path in paths:
+            try:
+                with _translated(path):
+                    await obstore.delete_async(self._store, path)
+            except BlobNotFoundError:
+                continue
+
+    async def delete_folder(self, prefix: str) -> None:
+        """Delete every object whose path begins with `prefix`."""
+        with _translated(prefix):
+            async for entries in obstore.list(self._store, prefix=prefix):
+                await self.delete([entry["path"] for entry in entries])
+
+
+class BlockingBlobs:
+    """Objects for programs without an event loop."""
+
+    def __init__(self, storage_url: str) -> None:
+        self._store = _open_store(storage_url)
+
+    def put(self, path: str, content: Iterable[bytes] | Path) -> int:
+        """Write an object and give its size in bytes; if `content` raises, nothing is written."""
+        with _translated(path):
+            obstore.put(self._store, path, content, chunk_size=_PART_BYTES, max_concurrency=1)
+            return obstore.head(self._store, path)["size"]
+
+    def stream(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """Read an object in chunks.
+
+        Raises:
+            BlobNotFoundError: there is none.
+        """
+        with _translated(path):
+            yield from map(bytes, obstore.get(self._store, path).stream(min_chunk_size=chunk_bytes))
+
+    def delete_folder(self, prefix: str) -> None:
+        """Delete every object whose path begins with `prefix`."""
+        with _translated(prefix):
+            for entries in obstore.list(self._store, prefix=prefix):
+                obstore.delete(self._store, [entry["path"] for entry in entries])

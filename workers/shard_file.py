@@ -1,0 +1,101 @@
+"""How a shard's parts are written: one line of JSON for each line, its number first, so that parts can be merged.
+
+An input part begins with a header, then has `[line, custom_id, body]`; output and error parts have
+`[line, {the contract's line}, {what was tried}]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batchord.contract import outcome_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from batchord.contract import Answer, LineError
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What is the same for all lines of a shard."""
+
+    endpoint: str
+
+
+class PlannedLine(msgspec.Struct, frozen=True, array_like=True):
+    """A line as the plan leaves it: `body` is what the provider gets, to the byte."""
+
+    line: int
+    custom_id: str
+    body: msgspec.Raw
+
+
+class PartLine(msgspec.Struct, frozen=True, array_like=True):
+    """A line of an output or error part."""
+
+    line: int
+    content: msgspec.Raw
+    trace: msgspec.Raw
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One request that was sent for a line: the status of its answer, or the code of its failure."""
+
+    result: int | str
+    latency_ms: float
+    wait_s: float = 0.0
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """What was tried for a line, in order."""
+
+    provider: str
+    attempts: Sequence[Attempt] = ()
+
+
+_read_planned = msgspec.json.Decoder(PlannedLine).decode
+_read_part = msgspec.json.Decoder(PartLine).decode
+_read_header = msgspec.json.Decoder(Header).decode
+
+
+class ShardInput:
+    """A shard's planned lines, kept as bytes and decoded one by one."""
+
+    def __init__(self, content: bytes) -> None:
+        header, *self._lines = content.removesuffix(b"\n").split(b"\n")
+        self.endpoint = _read_header(header).endpoint
+        self.size_bytes = len(content)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def line(self, index: int) -> PlannedLine:
+        """Give the line at an index of the shard, from 0."""
+        return _read_planned(self._lines[index])
+
+
+def encode_header(endpoint: str) -> bytes:
+    """Give the first line of an input part."""
+    return msgspec.json.encode(Header(endpoint)) + b"\n"
+
+
+def encode_planned(line: int, custom_id: str, body: bytes) -> bytes:
+    """Give one line of an input part."""
+    return msgspec.json.encode(PlannedLine(line, custom_id, msgspec.Raw(body))) + b"\n"
+
+
+def encode_outcome(batch_id: str, planned: PlannedLine, result: Answer | LineError, trace: Trace) -> bytes:
+    """Give one line of an output or error part, without its newline."""
+    content = outcome_line(batch_id, planned.line, planned.custom_id, result)
+    return msgspec.json.encode(PartLine(planned.line, msgspec.Raw(content), msgspec.Raw(msgspec.json.encode(trace))))
+
+
+async def read_part(chunks: AsyncIterator[bytes]) -> AsyncIterator[PartLine]:
+    """Read an output or error part, streaming."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield _read_part(line)
