@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from batchord.lifecycle import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 ENDPOINTS: Final = (
     "/v1/responses",
@@ -165,7 +168,7 @@ def unanswered_line(batch_id: str, line: int, custom_id: str, error: LineError) 
     )
 
 
-def problems_to_json(problems: list[BatchProblem]) -> str:
+def problems_to_json(problems: Iterable[BatchProblem]) -> str:
     """Give the problems as they are kept in the batch's hash."""
     return msgspec.json.encode([problem.model_dump() for problem in problems]).decode()
 

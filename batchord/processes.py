@@ -183,7 +183,6 @@ def watch_lifeline(on_end: Callable[[], None], *, grace_s: float) -> None:
     fd = os.environ.pop(LIFELINE_ENV, None)  # popped: it is this process's own, not for its children
     if fd is None:
         return
-    os.set_inheritable(int(fd), False)
     threading.Thread(target=_await_end, args=(int(fd), on_end, grace_s), name="lifeline", daemon=True).start()
 
 
@@ -203,25 +202,39 @@ def kill_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 def identity(pid: int) -> str | None:
-    """What tells a process from a later one of the same number: its start and its command line; None if it is gone."""
+    """What tells a process from a later one of the same number: when it was started; None if it is gone."""
     return _proc_identity(pid) if sys.platform == "linux" else _ps_identity(pid)
 
 
 def _proc_identity(pid: int) -> str | None:
-    """Read /proc, since a slim container has no ps; a zombie has no command line any more."""
+    """The boot, and the tick of the start in it: exact, and from /proc since a slim container has no ps."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    started = stat.rpartition(")")[2].split()[19]  # proc(5): field 22 of all; the name before it may hold spaces
-    return f"{started} {command}" if command else None
+    fields = stat.rpartition(")")[2].split()  # proc(5): from the third field on; the second may hold spaces
+    if fields[0] in "ZX":
+        return None
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
 
 
 def _ps_identity(pid: int) -> str | None:
-    ps = ["ps", "-ww", "-o", "lstart=,command=", "-p", str(pid)]
-    shown = subprocess.run(ps, capture_output=True, env={**os.environ, "LC_ALL": "C"}, check=False)  # noqa: S603
-    return shown.stdout.decode(errors="replace").strip() or None
+    ps = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    shown = subprocess.run(ps, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)  # noqa: S603
+    state, _, started = shown.stdout.strip().partition(" ")
+    return started.strip() if started and state[0] not in "ZX" else None
+
+
+def end_stranger(pid: int, recorded: str, timeout_s: float) -> bool:
+    """End a process that is not our child, if it still is who was recorded: ask, then kill; whether it is gone."""
+    for asked in (signal.SIGTERM, signal.SIGKILL):
+        if identity(pid) == recorded:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, asked)
+        deadline = time.monotonic() + timeout_s
+        while identity(pid) == recorded and time.monotonic() < deadline:
+            time.sleep(0.02)
+    return identity(pid) != recorded
 
 
 def last_lines(path: Path, count: int = 10) -> str:

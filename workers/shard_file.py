@@ -89,7 +89,12 @@ def encode_planned(line: int, custom_id: str, body: bytes) -> bytes:
 def encode_outcome(batch_id: str, planned: PlannedLine, result: Answer | LineError, trace: Trace) -> bytes:
     """Give one line of an output or error part, without its newline."""
     content = outcome_line(batch_id, planned.line, planned.custom_id, result)
-    return msgspec.json.encode(PartLine(planned.line, msgspec.Raw(content), msgspec.Raw(msgspec.json.encode(trace))))
+    return msgspec.json.encode(PartLine(planned.line, msgspec.Raw(content), encode_trace(trace)))
+
+
+def encode_trace(trace: Trace) -> msgspec.Raw:
+    """Give what was tried as JSON."""
+    return msgspec.Raw(msgspec.json.encode(trace))
 
 
 async def read_part(chunks: AsyncIterator[bytes]) -> AsyncIterator[PartLine]:

@@ -110,7 +110,7 @@ def read(batch_id: str) -> Call[BatchRecord | None]:
 
 def retire(batch_id: str, providers: Iterable[str]) -> Call[None]:
     """Delete what an ended batch needs no more."""
-    return Call(("DEL", keys.step_lease(batch_id, "plan"), *(keys.lines(batch_id, p) for p in providers)), nothing)
+    return Call(("DEL", *(keys.lines(batch_id, p) for p in providers)), nothing)
 
 
 def expire(batch_id: str, after_s: int) -> Call[None]:

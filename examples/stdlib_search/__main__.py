@@ -74,9 +74,9 @@ def embedding_server() -> Iterator[str]:
 
 def run_batch(folder: Path) -> int:
     """Run the batch as a user would, its progress bar on this terminal; give its exit status."""
-    arguments = f"run {folder}/input.jsonl -o {folder}/output.jsonl --providers {folder}/providers.toml"
-    click.echo(f"$ batchord {arguments}")
-    command = [sys.executable, "-m", "batchord.cli", *shlex.split(arguments)]
+    files = [f"{folder}/input.jsonl", "-o", f"{folder}/output.jsonl", "--providers", f"{folder}/providers.toml"]
+    click.echo(f"$ batchord run {shlex.join(files)}")
+    command = [sys.executable, "-m", "batchord.cli", "run", *files]
     return subprocess.run(command, check=False).returncode  # noqa: S603 - ours too
 
 

@@ -1,0 +1,1 @@
+"""The demo's batch: a thousand varied requests and two simulated providers for them."""

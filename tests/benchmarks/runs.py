@@ -1,0 +1,206 @@
+"""One run of one tool, from a cold start to a checked output: the plain loop, or `batchord run`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from tests.benchmarks.sampler import Usage, running, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+RUN_TIMEOUT_S = 900
+SERVER_TIMEOUT_S = 20
+Tool = Literal["plain", "batchord"]
+
+UPSTREAM = """\
+[providers.upstream]
+kind = "openai"
+base_url = "{base_url}"
+models = ["*"]
+max_concurrency = {in_flight}
+"""
+
+
+class BenchmarkError(Exception):
+    """A tool failed, or its output is not complete: there is nothing to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One condition: the upstream's latency in seconds, and how many requests may be in flight."""
+
+    latency_s: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input file and how many lines it has."""
+
+    path: Path
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run took. The batch phase is what both tools do: from the first request to the output's last line."""
+
+    tool: Tool
+    cell: Cell
+    lines: int
+    batch_s: float
+    upstream_s: float
+    wall_s: float
+    cpu_batch_s: float
+    cpu_total_s: float
+    peak_bytes: int
+    server_cpu_s: float
+    requests: int
+    peak_in_flight: int
+    reported: dict[str, Any]
+
+
+class _Response(msgspec.Struct):
+    status_code: int
+
+
+class _OutputLine(msgspec.Struct):
+    custom_id: str
+    response: _Response
+
+
+def write_input(path: Path, lines: int) -> Input:
+    """Write `lines` chat requests of about 400 bytes, no two the same."""
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(1, lines + 1):
+            question = (
+                f"What is {number} times {lines - number}, and is the result even? Show each step in a line of its own."
+            )
+            messages = [
+                {"role": "system", "content": "You are a careful calculator."},
+                {"role": "user", "content": question},
+            ]
+            body = {"model": "benchmark", "messages": messages, "temperature": 0, "max_tokens": 64}
+            line = {"custom_id": f"line-{number:07}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+            file.write(json.dumps(line) + "\n")
+    return Input(path, lines)
+
+
+def run(tool: Tool, cell: Cell, source: Input, folder: Path, workers: int) -> Run:
+    """Run a tool once over the source, in an empty folder, against an upstream started for it.
+
+    Raises:
+        BenchmarkError: the tool failed, or not every line was answered.
+    """
+    (folder / "upstream").mkdir()
+    with running(server_command(cell.latency_s), folder / "upstream") as server:
+        base_url = first_line(folder / "upstream" / "stdout")
+        if tool == "plain":
+            command = plain_command(source.path, folder, base_url, cell.in_flight)
+        else:
+            (folder / "providers.toml").write_text(UPSTREAM.format(base_url=base_url, in_flight=cell.in_flight))
+            command = batchord_command(source.path, folder, workers)
+        usage, reported = finish(command, folder)
+        server.terminate()
+        server.wait(SERVER_TIMEOUT_S)
+    served: dict[str, Any] = last_object(folder / "upstream" / "stdout")
+    check_output(folder / "output.jsonl", source.lines)
+    batch_s, first_at_s = float(reported["batch_s"]), served["first_at_s"]
+    return Run(
+        tool=tool,
+        cell=cell,
+        lines=source.lines,
+        batch_s=batch_s,
+        upstream_s=served["last_at_s"] - first_at_s,
+        wall_s=usage.wall_s,
+        cpu_batch_s=usage.cpu_until(first_at_s + batch_s) - usage.cpu_until(first_at_s),
+        cpu_total_s=usage.total_cpu_s,
+        peak_bytes=usage.peak_bytes,
+        server_cpu_s=served["cpu_s"],
+        requests=served["requests"],
+        peak_in_flight=served["peak_in_flight"],
+        reported=reported,
+    )
+
+
+def server_command(latency_s: float) -> list[str]:
+    """Give the command line of the upstream."""
+    return [sys.executable, "-m", "tests.benchmarks.server", "--latency-s", str(latency_s)]
+
+
+def plain_command(source: Path, folder: Path, base_url: str, in_flight: int) -> list[str]:
+    """Give the command line of the plain loop."""
+    options = ["--base-url", base_url, "--in-flight", str(in_flight)]
+    return [sys.executable, "-m", "tests.benchmarks.plain", str(source), str(folder / "output.jsonl"), *options]
+
+
+def batchord_command(source: Path, folder: Path, workers: int) -> list[str]:
+    """Give the command line of `batchord run`, with its providers file and all that it writes in the folder."""
+    options = {
+        "--output": folder / "output.jsonl",
+        "--errors": folder / "errors.jsonl",
+        "--providers": folder / "providers.toml",
+        "--data-dir": folder / "state",
+        "--workers": workers,
+    }
+    flat = [str(part) for option in options.items() for part in option]
+    return [sys.executable, "-m", "batchord.cli", "run", str(source), *flat, "--json"]
+
+
+def finish(command: Sequence[str], folder: Path) -> tuple[Usage, dict[str, Any]]:
+    """Run a command to its end; give what it used, and the JSON object that it printed.
+
+    Raises:
+        BenchmarkError: it failed; the message ends with what it said.
+    """
+    with running(command, folder) as started:
+        usage = watch(started, RUN_TIMEOUT_S)
+    if started.returncode:
+        said = (folder / "stderr").read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise BenchmarkError(f"{shlex.join(command)}: exit status {started.returncode}\n{said}")
+    return usage, last_object(folder / "stdout")
+
+
+def first_line(path: Path) -> str:
+    """Wait for the first line of a starting command's output.
+
+    Raises:
+        BenchmarkError: none came in time.
+    """
+    deadline = time.monotonic() + SERVER_TIMEOUT_S
+    while time.monotonic() < deadline:
+        line, newline, _ = path.read_text(encoding="utf-8").partition("\n")
+        if newline:
+            return line
+        time.sleep(0.01)
+    raise BenchmarkError(f"The upstream did not start: {path.with_name('stderr').read_text(encoding='utf-8')}")
+
+
+def last_object(path: Path) -> dict[str, Any]:
+    """Read the JSON object in the last line of a command's output."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    return found
+
+
+def check_output(path: Path, lines: int) -> None:
+    """Make sure that every line was answered well, once.
+
+    Raises:
+        BenchmarkError: it was not.
+    """
+    decoder = msgspec.json.Decoder(_OutputLine)
+    with path.open("rb") as output:
+        answered = [line.custom_id for line in map(decoder.decode, output) if line.response.status_code == 200]
+    if len(answered) != lines or len(set(answered)) != lines:
+        raise BenchmarkError(
+            f"{path}: {len(answered)} answers, {len(set(answered))} of them distinct, for {lines} lines"
+        )

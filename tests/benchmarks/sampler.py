@@ -1,0 +1,126 @@
+"""What a command's whole process tree uses: CPU seconds over time and the peak of its memory, by psutil."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from bisect import bisect_right
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+INTERVAL_S = 0.05
+MEMORY_EVERY = 4  # samples: reading PSS costs about a millisecond a process, which the measured command would pay
+GRACE_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The samples of one tree: cumulative CPU seconds at monotonic times, and the highest sum of its memory."""
+
+    at_s: Sequence[float]
+    cpu_s: Sequence[float]
+    peak_bytes: int
+
+    @property
+    def started_s(self) -> float:
+        """When the first sample was taken."""
+        return self.at_s[0]
+
+    @property
+    def wall_s(self) -> float:
+        """How long the tree ran."""
+        return self.at_s[-1] - self.at_s[0]
+
+    @property
+    def total_cpu_s(self) -> float:
+        """All CPU that the tree used."""
+        return self.cpu_s[-1]
+
+    def cpu_until(self, at_s: float) -> float:
+        """Give the CPU seconds used until a time, between two samples in proportion."""
+        after = bisect_right(self.at_s, at_s)
+        if after == 0:
+            return 0.0
+        if after == len(self.at_s):
+            return self.cpu_s[-1]
+        share = (at_s - self.at_s[after - 1]) / (self.at_s[after] - self.at_s[after - 1])
+        return self.cpu_s[after - 1] + share * (self.cpu_s[after] - self.cpu_s[after - 1])
+
+
+@contextmanager
+def running(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command in a session of its own, its output in the folder's files; at the end its tree is gone.
+
+    Its own session, because what is typed at the terminal is for the benchmark alone, which then ends its commands.
+    """
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        started = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)
+    try:
+        yield started
+    finally:
+        end_tree(started)
+
+
+def end_tree(started: subprocess.Popen[bytes]) -> None:
+    """End a command and its descendants, each by its process id: first asked by SIGTERM, then killed."""
+    if started.poll() is not None:
+        return
+    root = psutil.Process(started.pid)
+    tree = [root, *root.children(recursive=True)]
+    started.terminate()
+    _, alive = psutil.wait_procs(tree, timeout=GRACE_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    started.wait()
+
+
+def watch(started: subprocess.Popen[bytes], timeout_s: float) -> Usage:
+    """Sample the command's tree until the command has ended.
+
+    Raises:
+        TimeoutError: it ran longer than `timeout_s`.
+    """
+    root = psutil.Process(started.pid)
+    at_s, cpu_s, peak_bytes = [time.monotonic()], [0.0], 0
+    for tick in count():
+        # A command that has ended stays readable until somebody waits for it: the last sample has all of its CPU.
+        ended = root.status() == psutil.STATUS_ZOMBIE
+        tree = [root, *root.children(recursive=True)]
+        at_s.append(time.monotonic())
+        cpu_s.append(max(cpu_s[-1], sum(map(cpu_of, tree))))
+        if tick % MEMORY_EVERY == 0:
+            peak_bytes = max(peak_bytes, sum(map(memory_of, tree)))
+        if ended:
+            break
+        if at_s[-1] - at_s[0] > timeout_s:
+            raise TimeoutError(f"still running after {timeout_s} s: {started.args!r}")
+        time.sleep(INTERVAL_S)
+    started.wait()
+    return Usage(at_s, cpu_s, peak_bytes)
+
+
+def cpu_of(process: psutil.Process) -> float:
+    """Give the CPU seconds of a process and of those of its children that have ended; 0 if it is gone itself."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0  # by now it counts with its parent, as a child that has ended
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def memory_of(process: psutil.Process) -> int:
+    """Give a process's share of memory in bytes: PSS, which counts shared pages once, or RSS where there is no PSS."""
+    try:
+        memory = process.memory_full_info()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+    return int(getattr(memory, "pss", memory.rss))

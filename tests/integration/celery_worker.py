@@ -1,0 +1,222 @@
+"""A small fleet for the tests of the pool, the chords and their like: the tasks, and starting workers in processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import redis
+import redis.asyncio
+from celery import Celery
+from celery.exceptions import Ignore
+from kombu import Exchange, Queue
+
+from workers.pool import AsyncTask, GiveBack, current_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+QUEUE = "provider.test"
+BOUND_S = 60.0
+
+
+class Context:
+    """Opens an asyncio client for the tasks, and leaves a trace of its own life in Redis."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+
+    async def __aenter__(self) -> Self:
+        if os.environ.get("BROKEN_CONTEXT"):
+            raise OSError("the context would not open")
+        pool = redis.asyncio.BlockingConnectionPool.from_url(f"unix://{self._socket_path}", max_connections=20)
+        self.redis = redis.asyncio.Redis.from_pool(pool)
+        self.draining = asyncio.Event()
+        self.crowd = asyncio.Event()
+        self.inside = 0
+        await self.redis.rpush("context", "opened")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.redis.rpush("context", "closed")
+        await self.redis.aclose()
+
+    def drain(self) -> None:
+        self.draining.set()
+
+
+def create_app(socket_path: str, scheme: str = "redis") -> Celery:
+    """Give the app of the workers and of the tests; `scheme` is that of the broker's transport."""
+    app = Celery("test", broker=f"{scheme}+socket://{socket_path}?virtual_host=0", set_as_current=False)
+    app.conf.update(
+        result_backend=f"workers.chords.Backend+socket://{socket_path}?virtual_host=0",
+        worker_pool="workers.pool:TaskPool",
+        worker_concurrency=2500,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=bool(os.environ.get("TASK_EVENTS")),
+        task_acks_late=True,
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (QUEUE, "control")],
+        task_default_queue=QUEUE,
+        broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_transport_options={
+            "body_encoding": "utf-8",
+            "visibility_timeout": float(os.environ.get("VISIBILITY_S", "3600")),
+            "unacked_restore_interval": 1,
+            "slots": {QUEUE: 2500, "control": 100},
+        },
+        batchord_drain_timeout_s=float(os.environ.get("DRAIN_S", "60")),
+    )
+    app.batchord_context = Context(socket_path)
+    _add_tasks(app, app.batchord_context)
+    return app
+
+
+def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small task after the other)
+    @app.task(name="join_crowd", base=AsyncTask)
+    async def join_crowd(size: int) -> None:
+        """End only when `size` of these are inside at once."""
+        context.inside += 1
+        if context.inside == size:
+            context.crowd.set()
+        await context.crowd.wait()
+
+    @app.task(name="greet", base=AsyncTask)
+    async def greet(name: str) -> str:
+        return f"hello {name} on {current_request().delivery_info['routing_key']}"
+
+    @app.task(name="count")
+    def count(key: str) -> str:
+        with redis.Redis.from_url(f"unix://{socket_path_of(app)}") as client:
+            return str(client.incr(key))
+
+    @app.task(name="fail", base=AsyncTask)
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("as asked for")
+
+    @app.task(name="cancel_itself", base=AsyncTask)
+    async def cancel_itself() -> None:
+        raise asyncio.CancelledError
+
+    @app.task(name="hold", base=AsyncTask)
+    async def hold(name: str) -> None:
+        """Say that it began, and end when it may; say so too if it is cancelled."""
+        await context.redis.rpush("began", name)
+        try:
+            while not await context.redis.exists("release"):
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            await context.redis.rpush("cancelled", name)
+            raise
+        await context.redis.rpush("ended", name)
+
+    @app.task(name="ignore_cancellation", base=AsyncTask)
+    async def ignore_cancellation() -> None:
+        with_patience = asyncio.get_running_loop().time() + BOUND_S
+        while asyncio.get_running_loop().time() < with_patience:
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                await context.redis.rpush("cancelled", "in vain")
+
+    @app.task(name="wait_for_permit", base=AsyncTask)
+    async def wait_for_permit() -> None:
+        await context.redis.rpush("began", "waiting")
+        await context.draining.wait()
+        raise GiveBack
+
+    @app.task(name="batchord.execute", base=AsyncTask)
+    async def execute(how: str) -> None:
+        await context.redis.incr(f"ran:{current_request().id}")
+        if how == "fail":
+            raise ValueError("as asked for")
+        if how == "ignore":
+            raise Ignore
+        if how == "hold":
+            await hold.run(current_request().id)
+
+    @app.task(name="batchord.seal", base=AsyncTask)
+    async def seal(gid: str) -> None:
+        await context.redis.incr(f"sealed:{gid}")
+
+    @app.task(name="nothing", base=AsyncTask)
+    async def nothing() -> None:
+        pass
+
+
+def socket_path_of(app: Celery) -> str:
+    path: str = app.batchord_context._socket_path
+    return path
+
+
+class Worker:
+    """A Celery worker in a process of its own."""
+
+    def __init__(self, socket_path: Path, log_path: Path, *options: str, scheme: str = "redis", **env: str) -> None:
+        self.log_path = log_path
+        argv = [sys.executable, "-m", "tests.integration.celery_worker", str(socket_path), scheme, *options]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env}
+        with log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8")
+
+    def ready(self) -> Self:
+        wait_for(lambda: " ready." in self.log or self.process.poll() is not None)
+        assert self.process.poll() is None, self.log
+        return self
+
+    def ask_to_stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        self.ask_to_stop()
+        return self.process.wait(BOUND_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(BOUND_S)
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[Worker]:
+    try:
+        yield worker
+    finally:
+        if worker.process.poll() is None:
+            worker.kill()
+
+
+def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S) -> Any:
+    """Poll until the condition holds, and give what it gave."""
+    end = time.monotonic() + bound_s
+    while not (value := condition()):
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(0.01)
+    return value
+
+
+def main(socket_path: str, scheme: str, *options: str) -> None:
+    from workers.transport import install  # noqa: PLC0415  (the pool's own tests need it for one scheme only)
+
+    install()
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
+    create_app(socket_path, scheme).worker_main(["worker", *quiet, *options])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

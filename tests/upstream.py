@@ -1,0 +1,311 @@
+"""An OpenAI-compatible server for tests: it misbehaves on request and remembers what it was asked. Not for benchmarks.
+
+In a test, in a thread of its own, so that a blocked test cannot block it:
+
+    with run_upstream() as upstream:
+        upstream.rules = [Rule(match="line-7", status=503, times=2)]
+        ...                                     # send requests to upstream.url
+        assert upstream.count("line-7") == 3
+
+In a process of its own, `python -m tests.upstream --port 0 --latency 0.2` prints its base URL as its first line, and
+is asked over HTTP: `GET /_requests?match=TEXT`, `POST /_rules` with a JSON list of rules, `POST /_reset`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from contextlib import contextmanager
+from hashlib import shake_128
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+Fault = Literal[
+    "hang",  # never answers
+    "reset",  # resets the connection before a byte of the answer
+    "not_http",  # answers with bytes that are no HTTP
+    "html",  # answers with a page of HTML
+    "truncated",  # a whole HTTP answer, whose JSON stops in the middle
+    "cut",  # announces a length, sends half of it, and closes
+    "cut_chunked",  # sends half in chunks, and closes without the last one
+    "error_in_success",  # status 200 around {"error": ...}
+    "pretty",  # JSON on many lines
+    "gzip",  # compressed
+    "huge",  # `size_bytes` of JSON
+    "slow",  # the body one byte at a time, over `latency_s`
+]
+
+
+class Rule(msgspec.Struct, kw_only=True):
+    """What happens to the requests whose path or body contains `match`; the first rule that applies is the one."""
+
+    match: str = ""
+    times: int | None = None  # of each body only the first so many requests; None: all of them
+    status: int = 200  # from 300 on, the answer is an error envelope
+    headers: dict[str, str] = {}
+    latency_s: float = 0.0  # on top of the server's own
+    fault: Fault | None = None
+    size_bytes: int = 0
+
+
+class Seen(msgspec.Struct):
+    """A request as it came in; times are monotonic seconds, `ended_s` is None while it is being answered."""
+
+    path: str
+    body: str
+    headers: dict[str, str]  # by lower-case names
+    started_s: float
+    ended_s: float | None = None
+
+
+class Upstream:
+    """The server's rules and memory; set and read from other threads, so each is only replaced whole or appended to."""
+
+    def __init__(self, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.port = 0
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every rule and every request so far."""
+        self.rules: list[Rule] = []
+        self.requests: list[Seen] = []
+        self.max_in_flight = self.in_flight
+        self._times_asked = Counter[tuple[str, str]]()
+
+    @property
+    def url(self) -> str:
+        """The base URL for a provider's configuration."""
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def seen(self, match: str = "") -> list[Seen]:
+        return [seen for seen in self.requests if match in seen.body or match in seen.path]
+
+    def count(self, match: str = "") -> int:
+        return len(self.seen(match))
+
+    async def serve(self, port: int, ready: Callable[[], None], stopped: asyncio.Event) -> None:
+        app = web.Application(client_max_size=256 * 1024 * 1024)
+        app.router.add_get("/_requests", self._show_requests)
+        app.router.add_post("/_rules", self._set_rules)
+        app.router.add_post("/_reset", self._forget)
+        app.router.add_post("/{path:.*}", self._answer)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=4096).start()
+        self.port = runner.addresses[0][1]
+        ready()
+        await stopped.wait()
+        await runner.cleanup()
+
+    async def _show_requests(self, request: web.Request) -> web.Response:
+        seen = self.seen(request.query.get("match", ""))
+        shown = {"count": len(seen), "max_in_flight": self.max_in_flight, "requests": seen}
+        return _json(msgspec.json.encode(shown))
+
+    async def _set_rules(self, request: web.Request) -> web.Response:
+        self.rules = msgspec.json.decode(await request.read(), type=list[Rule])
+        return _json(b"{}")
+
+    async def _forget(self, _request: web.Request) -> web.Response:
+        self.reset()
+        return _json(b"{}")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        body = (await request.read()).decode(errors="surrogateescape")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        seen = Seen(request.path, body, headers, time.monotonic())
+        rule = self._rule_for(seen)
+        self.requests.append(seen)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.latency_s + rule.latency_s)
+            return await _FAULTS.get(rule.fault, _whole)(request, _answer_to(seen, rule), rule)
+        finally:
+            self.in_flight -= 1
+            seen.ended_s = time.monotonic()
+
+    def _rule_for(self, seen: Seen) -> Rule:
+        asked = (seen.path, seen.body)
+        self._times_asked[asked] += 1
+        for rule in self.rules:
+            is_meant = rule.match in seen.body or rule.match in seen.path
+            if is_meant and (rule.times is None or self._times_asked[asked] <= rule.times):
+                return rule
+        return Rule()
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
+
+
+def _error(message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "upstream_error", "param": None, "code": None}}
+
+
+def _answer_to(seen: Seen, rule: Rule) -> bytes:
+    if rule.status >= 300:
+        return msgspec.json.encode(_error(f"The upstream was told to answer {rule.status}."))
+    try:
+        asked = msgspec.json.decode(seen.body)
+    except msgspec.DecodeError:
+        asked = {}
+    if seen.path.endswith("/chat/completions"):
+        return msgspec.json.encode(_chat_completion(asked))
+    if seen.path.endswith("/embeddings"):
+        return msgspec.json.encode(_embeddings(asked))
+    return msgspec.json.encode({"id": "echo-1", "object": "echo", "path": seen.path, "body": asked})
+
+
+def _chat_completion(asked: dict[str, Any]) -> dict[str, Any]:
+    said = next((m["content"] for m in reversed(asked.get("messages", [])) if m.get("role") == "user"), "")
+    words = len(str(said).split())
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": asked.get("model"),
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": words, "completion_tokens": words, "total_tokens": 2 * words},
+    }
+
+
+def _embeddings(asked: dict[str, Any]) -> dict[str, Any]:
+    given = asked.get("input", "")
+    texts = [str(text) for text in given] if isinstance(given, list) else [str(given)]
+    vectors = [[byte / 256 for byte in shake_128(text.encode()).digest(4)] for text in texts]
+    words = sum(len(text.split()) for text in texts)
+    return {
+        "object": "list",
+        "model": asked.get("model"),
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
+        "usage": {"prompt_tokens": words, "total_tokens": words},
+    }
+
+
+def _headers(request: web.Request, rule: Rule) -> dict[str, str]:
+    return {"x-request-id": f"req_{request.headers.get('idempotency-key', 'upstream')}", **rule.headers}
+
+
+async def _whole(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
+    match rule.fault:
+        case "truncated":
+            body = body[: len(body) // 2]
+        case "error_in_success":
+            body = msgspec.json.encode(_error("overloaded inside a success"))
+        case "pretty":
+            body = msgspec.json.format(body, indent=2)
+        case "huge":
+            body = b'{"object":"huge","text":"' + b"x" * rule.size_bytes + b'"}'
+    answer = _json(body, rule.status, _headers(request, rule))
+    if rule.fault == "gzip":
+        answer.enable_compression(web.ContentCoding.gzip)
+    return answer
+
+
+async def _html(request: web.Request, _body: bytes, rule: Rule) -> web.StreamResponse:
+    page = "<html><body><h1>Bad Gateway</h1></body></html>"
+    return web.Response(text=page, status=rule.status, headers=_headers(request, rule), content_type="text/html")
+
+
+async def _hang(_request: web.Request, _body: bytes, _rule: Rule) -> web.StreamResponse:
+    await asyncio.Event().wait()  # until the client goes away, or the server stops
+    raise AssertionError
+
+
+async def _reset(request: web.Request, _body: bytes, _rule: Rule) -> web.StreamResponse:
+    transport = _transport(request)
+    # Lingering for 0 s makes closing a TCP reset.
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+    return web.Response()
+
+
+async def _not_http(request: web.Request, body: bytes, _rule: Rule) -> web.StreamResponse:
+    _transport(request).write(b"this is not HTTP\r\n\r\n" + body)
+    _transport(request).close()
+    return web.Response()
+
+
+async def _streamed(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
+    """Send the body in pieces: the half of it and no more, or all of it slowly."""
+    answer = web.StreamResponse(status=rule.status, headers=_headers(request, rule))
+    answer.content_type = "application/json"
+    if rule.fault != "cut_chunked":
+        answer.content_length = len(body)
+    await answer.prepare(request)
+    if rule.fault == "slow":
+        for byte in body:
+            await answer.write(bytes([byte]))
+            await asyncio.sleep(rule.latency_s / len(body))
+    else:
+        await answer.write(body[: len(body) // 2])
+        _transport(request).close()
+    return answer
+
+
+def _transport(request: web.Request) -> asyncio.WriteTransport:
+    assert isinstance(request.transport, asyncio.WriteTransport)
+    return request.transport
+
+
+# What is not here is a whole answer of HTTP with JSON in it.
+_FAULTS: dict[Fault | None, Callable[[web.Request, bytes, Rule], Awaitable[web.StreamResponse]]] = {
+    "cut": _streamed,
+    "cut_chunked": _streamed,
+    "hang": _hang,
+    "html": _html,
+    "not_http": _not_http,
+    "reset": _reset,
+    "slow": _streamed,
+}
+
+
+@contextmanager
+def run_upstream(latency_s: float = 0.0) -> Iterator[Upstream]:
+    """Run a server on a free port of loopback until the block ends; for sync and async tests alike."""
+    upstream = Upstream(latency_s)
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        await upstream.serve(0, lambda: started.set_result((asyncio.get_running_loop(), stopped)), stopped)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="upstream", daemon=True)
+    thread.start()
+    loop, stopped = started.result(timeout=10)
+    try:
+        yield upstream
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join(timeout=10)
+
+
+async def _serve_until_signalled(port: int, latency_s: float) -> None:
+    stopped = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
+    upstream = Upstream(latency_s)
+    await upstream.serve(port, lambda: print(upstream.url, flush=True), stopped)  # noqa: T201  (its one line of output)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
+    options = parser.parse_args()
+    asyncio.run(_serve_until_signalled(options.port, options.latency))

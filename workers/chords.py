@@ -1,0 +1,204 @@
+"""The chord of a shard: publishing its messages, and counting its parts. Not for what the tasks do, nor for results.
+
+A chord is a set of the lines that are waited for, and a hash {q: the queue of its callback, m: the callback's message,
+ready to push}. The script that takes the last line out of the set pushes the message and deletes the hash: so the
+callback is published exactly when the last part is counted. Chords that others made go Celery's own way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, Final
+
+from celery.backends.redis import RedisBackend
+from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.utils.json import dumps
+from redis.exceptions import NoScriptError, RedisError
+
+from batchord.broker import CONTROL_QUEUE, Step
+from batchord.errors import StateUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from celery import Celery
+
+CHORD_TTL_S: Final = 30 * 24 * 3600
+"""How long a chord lives that nobody completes or forgets: far past the longest window of a batch."""
+
+_BATCH_COMMANDS: Final = 500
+
+_GID: Final = re.compile(r"([\w-]+)/([\w-]+)/([\w-]+)", re.ASCII)
+
+_OPEN: Final = """
+-- KEYS waiting set, chord hash   ARGV TTL in s, queue of the callback, its message, lines to wait for
+-- Returns nothing. Atomic, so that a part which comes meanwhile finds the whole chord or none.
+for i = 4, #ARGV do redis.call('SADD', KEYS[1], ARGV[i]) end
+redis.call('HSET', KEYS[2], 'q', ARGV[2], 'm', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+"""
+
+_COUNT: Final = """
+-- KEYS waiting set, chord hash   ARGV lines that are done
+-- Returns 1 callback published, 0 lines still waited for, -1 no such chord: a late duplicate, which leaves no trace.
+-- Atomic, so that the callback is published once, and not lost between the last part and its publishing.
+local callback = redis.call('HMGET', KEYS[2], 'q', 'm')
+if not callback[1] then return -1 end
+for i = 1, #ARGV do redis.call('SREM', KEYS[1], ARGV[i]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('LPUSH', callback[1], callback[2])
+redis.call('DEL', KEYS[2])
+return 1
+"""
+_COUNT_SHA: Final = hashlib.sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
+
+
+def chord_keys(gid: str) -> tuple[str, str]:
+    """Return the keys of a shard's chord: its waiting set and its hash.
+
+    Args:
+        gid: `"<batch_id>/<provider>/<number>"`, of letters, digits, `_` and `-`.
+
+    Raises:
+        ValueError: `gid` does not look like that.
+    """
+    match = _GID.fullmatch(gid)
+    if match is None:
+        raise ValueError(f"Not a shard's chord: {gid!r}; want <batch_id>/<provider>/<number>")
+    batch_id, provider, number = match.groups()
+    chord = f"batchord:{{{batch_id}}}:chord:{provider}:{number}"
+    return f"{chord}:waiting", chord
+
+
+def publish(
+    app: Celery, gid: str, lines: Mapping[int, tuple[Any, ...]], queue: str, seal_args: tuple[Any, ...]
+) -> None:
+    """Publish lines of a shard, each as one `execute` task, and wait for them with one `seal`.
+
+    May be repeated at any time with any lines of the shard: an open chord waits for these too, and if it has completed
+    or is forgotten, a new one waits for these alone. A line counts once, however often it runs, but then `seal` may
+    run once more. This blocks: call it in a thread, not on an event loop.
+
+    Args:
+        app: the Celery app; its broker keeps the chord.
+        gid: see `chord_keys`.
+        lines: index to the arguments of `execute`. The task ids are `f"{gid}/{index}"`.
+        queue: where the lines go.
+        seal_args: the arguments of `seal`, which goes to queue `control` as the task `f"{gid}/seal"`.
+
+    Raises:
+        StateUnavailableError: Redis failed, and some of the messages may be out: publish these lines again.
+        ValueError: there are no lines, or `gid` is malformed.
+    """
+    if not lines:
+        raise ValueError(f"No lines to publish for chord {gid}.")
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            _open(producer.channel, gid, lines, _seal_message(app, producer.channel, gid, seal_args))
+            with producer.batch(_BATCH_COMMANDS):
+                for index, args in lines.items():
+                    _publish_line(producer, gid, index, args, queue)
+    except (BatchPublishError, OperationalError, RedisError) as error:
+        raise StateUnavailableError(f"Shard {gid} is not, or not wholly, published: {error}") from error
+
+
+def forget_chord(app: Celery, gid: str) -> None:
+    """Delete a chord that need not complete any more; parts that still come leave no trace.
+
+    Raises:
+        StateUnavailableError: Redis failed; the chord may still be there.
+        ValueError: `gid` is malformed.
+    """
+    keys = chord_keys(gid)
+    try:
+        with app.producer_pool.acquire(block=True) as producer, producer.channel.conn_or_acquire() as client:
+            client.delete(*keys)
+    except (OperationalError, RedisError) as error:
+        raise StateUnavailableError(f"The chord of shard {gid} is not deleted: {error}") from error
+
+
+def _open(channel: Any, gid: str, lines: Iterable[int], callback: tuple[str, str]) -> None:
+    with channel.conn_or_acquire() as client:
+        client.eval(_OPEN, 2, *chord_keys(gid), CHORD_TTL_S, *callback, *lines)
+
+
+def _publish_line(producer: Any, gid: str, index: int, args: tuple[Any, ...], queue: str) -> None:
+    """Publish with those headers only that a worker cannot do without: Celery's full set is as large as the rest."""
+    headers = {"lang": "py", "task": Step.EXECUTE.value, "id": f"{gid}/{index}", "group": gid, "ignore_result": True}
+    embed = {"chord": {"task": Step.SEAL.value}}  # what makes Celery report the part
+    producer.publish((args, {}, embed), exchange="", routing_key=queue, serializer="json", headers=headers)
+
+
+class _Capture:
+    """Stands where kombu's publish batch stands, and keeps the commands instead of sending them."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, ...]] = []
+
+    def add(self, *command: str) -> None:
+        self.commands.append(command)
+
+
+def _seal_message(app: Celery, channel: Any, gid: str, args: tuple[Any, ...]) -> tuple[str, str]:
+    """Return (queue key, message) of the callback, exactly as the transport would push it."""
+    task = app.amqp.as_task_v2(f"{gid}/seal", Step.SEAL.value, args, ignore_result=True)
+    properties = {**task.properties, "delivery_mode": 2}
+    message = channel.prepare_message(dumps(task.body), 0, "application/json", "utf-8", task.headers, properties)
+    capture = _Capture()
+    channel.basic_publish(message, exchange="", routing_key=CONTROL_QUEUE, _publish_batch=capture)
+    ((_, key, text),) = capture.commands
+    return key, text
+
+
+class Backend(RedisBackend):
+    """The result backend that counts the parts of our chords itself, whatever became of a line.
+
+    Select it by a `result_backend` of `"workers.chords.Backend+"` and a `redis://`, `rediss://` or `socket://` URL of
+    the broker's server and database. One object belongs to one thread (`app.backend` sees to that).
+    """
+
+    _wake: Callable[[], None] | None = None
+    _parts: list[tuple[str, str]]
+
+    def defer_parts(self, wake: Callable[[], None]) -> None:
+        """Only collect the parts from now on, for `flush_parts`; `wake` is called when a first one waits."""
+        self._wake, self._parts = wake, []
+
+    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+        """Count a header that returned, failed or was revoked; called by Celery."""
+        if not request.group or not _GID.fullmatch(request.group):
+            super().on_chord_part_return(request, state, result, **kwargs)
+        elif self._wake is None:
+            self.ensure(self._count, ([(request.group, request.id)],))
+        else:
+            if not self._parts:
+                self._wake()
+            self._parts.append((request.group, request.id))
+
+    def flush_parts(self) -> None:
+        """Count the collected parts in one round trip. If that raises they are still collected; twice is harmless."""
+        parts, self._parts = self._parts, []
+        try:
+            self._count(parts)
+        except BaseException:
+            self._parts[:0] = parts
+            raise
+
+    def _count(self, parts: list[tuple[str, str]]) -> None:
+        done: defaultdict[str, list[str]] = defaultdict(list)
+        for gid, task_id in parts:
+            done[gid].append(task_id.removeprefix(f"{gid}/"))
+        try:
+            self._send(done)
+        except NoScriptError:  # the server has been restarted, or is new
+            self.client.script_load(_COUNT)
+            self._send(done)
+
+    def _send(self, done: Mapping[str, list[str]]) -> None:
+        with self.client.pipeline(transaction=False) as pipeline:
+            for gid, lines in done.items():
+                pipeline.evalsha(_COUNT_SHA, 2, *chord_keys(gid), *lines)
+            pipeline.execute()

@@ -1,0 +1,156 @@
+"""The step of one line: claim it, send it, retry by policy, record what became of it. It never fails: all is an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import msgspec
+
+from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, NO_USAGE, Answer, LineError
+from batchord.errors import BatchordError
+from batchord.lifecycle import Outcome
+from batchord.state.shards import LineRecord, Verdict
+from batchord.storage import paths
+from workers.patience import patiently
+from workers.permits import Draining
+from workers.providers import ProviderError, Request, Response
+from workers.retry import Retry, RetryPolicy, decide
+from workers.shard_file import Attempt, Trace, encode_outcome
+
+if TYPE_CHECKING:
+    from batchord.contract import Usage
+    from batchord.state.keys import Shard
+    from workers.context import Context
+    from workers.shard_file import PlannedLine
+
+_UNSENT = {
+    Verdict.CANCELLED: (Outcome.CANCELLED, LineError("batch_cancelled", CANCELLED_MESSAGE)),
+    Verdict.EXPIRED: (Outcome.EXPIRED, LineError("batch_expired", EXPIRED_MESSAGE)),
+}
+
+
+class DuplicateLine(BatchordError):  # noqa: N818 (no fault, but an answer)
+    """Another message of the same line is under way."""
+
+
+@dataclass(slots=True)
+class _Settled:
+    """What became of a line."""
+
+    outcome: Outcome
+    result: Answer | LineError
+    usage: Usage = NO_USAGE
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line under way: where it stands, what is sent, and what was tried so far."""
+
+    shard: Shard
+    index: int
+    endpoint: str
+    planned: PlannedLine
+    attempts: list[Attempt] = field(default_factory=list)
+    began_at: float = field(default_factory=time.monotonic)
+
+
+async def execute(context: Context, shard: Shard, index: int) -> None:
+    """Bring one line to its outcome, unless it has one or is being sent.
+
+    Raises:
+        DuplicateLine: another message of this line is under way, here or in another living worker.
+        Draining: the worker ends, and the line has not been sent or waits for its next attempt.
+    """
+    desk = context.desk
+    if desk.is_sending(shard, index):
+        raise DuplicateLine
+    try:
+        verdict = await desk.begin(shard, index)
+        if verdict is Verdict.CLAIMED:
+            raise DuplicateLine
+        if verdict is not Verdict.RECORDED:
+            await _bring_to_record(context, shard, index, verdict)
+    finally:
+        desk.end(shard, index)
+
+
+async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: Verdict) -> None:
+    planned = await context.inputs.get(shard)
+    line = _Line(shard, index, planned.endpoint, planned.line(index))
+    try:
+        settled = await _settle(context, line, verdict)
+    except Draining:
+        await context.desk.release(shard, index)
+        raise
+    if settled is not None:
+        await context.desk.record(shard, await _record(context, line, settled))
+
+
+async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled | None:
+    """Send until the retry policy is content; None where the line got its outcome from elsewhere meanwhile."""
+    policy = RetryPolicy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
+    while verdict is Verdict.SEND:
+        result = await _send(context, line)
+        decision = decide(
+            policy, len(line.attempts), result, random=random.random(), elapsed_s=time.monotonic() - line.began_at
+        )
+        if not isinstance(decision, Retry):
+            return _conclude(result, len(line.attempts))
+        line.attempts[-1] = msgspec.structs.replace(line.attempts[-1], wait_s=round(decision.after_s, 3))
+        await _pause(context, decision.after_s)
+        verdict = await context.desk.begin(line.shard, line.index)
+    return _Settled(*_UNSENT[verdict]) if verdict in _UNSENT else None
+
+
+async def _send(context: Context, line: _Line) -> Response | ProviderError:
+    provider = line.shard.provider
+    request = Request(
+        endpoint=line.endpoint,
+        body=bytes(line.planned.body),
+        custom_id=line.planned.custom_id,
+        attempt=len(line.attempts) + 1,
+        idempotency_key=f"{line.shard.batch_id}-{line.planned.line}",
+    )
+    async with context.permits[provider].one():
+        sent_at = time.monotonic()
+        try:
+            result: Response | ProviderError = await context.providers[provider].send(request)
+        except ProviderError as error:
+            result = error
+    outcome = result.status_code if isinstance(result, Response) else result.code
+    line.attempts.append(Attempt(outcome, round((time.monotonic() - sent_at) * 1000, 1)))
+    return result
+
+
+def _conclude(result: Response | ProviderError, attempts: int) -> _Settled:
+    if isinstance(result, ProviderError):
+        tries = "" if attempts == 1 else f" ({attempts} attempts)"
+        return _Settled(Outcome.FAILED, LineError(result.code, f"{result.message}{tries}"))
+    answer = Answer(result.status_code, result.request_id, msgspec.Raw(result.body))
+    outcome = Outcome.SUCCEEDED if 200 <= result.status_code < 300 else Outcome.FAILED  # noqa: PLR2004 (HTTP's 2xx)
+    return _Settled(outcome, answer, result.usage)
+
+
+async def _record(context: Context, line: _Line, settled: _Settled) -> LineRecord:
+    """Give the record; what is too large for Redis waits in storage for the seal."""
+    trace = Trace(line.shard.provider, line.attempts)
+    content = encode_outcome(line.shard.batch_id, line.planned, settled.result, trace)
+    if len(content) > context.settings.spill_bytes:
+        path = paths.large_record(line.shard, line.index, uuid4().hex)
+        await patiently(lambda: context.blobs.put(path, content))
+        content = b"@" + path.encode()
+    retries = max(0, len(line.attempts) - 1)
+    return LineRecord(line.index, settled.outcome, content, retries, settled.usage)
+
+
+async def _pause(context: Context, seconds: float) -> None:
+    """Wait before the next attempt; a worker that drains hands the line back instead."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(context.draining.wait(), seconds)
+        raise Draining

@@ -1,0 +1,88 @@
+"""The right to send one request to a provider now: this process' share of the fleet's limit, which may change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from batchord.errors import BatchordError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
+    """The worker is ending: nothing new is sent, so a line that waits goes back to its queue."""
+
+
+class Permits:
+    """At most `limit` holders at once, first come, first served. For one event loop."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._draining = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def limit(self) -> int:
+        """How many may hold a permit at once."""
+        return self._limit
+
+    def resize(self, limit: int) -> None:
+        """Change the limit; holders above a lower one keep theirs until they are done."""
+        self._limit = limit
+        self._wake()
+
+    def drain(self) -> None:
+        """Give no more permits: whoever waits for one, or asks from now on, meets `Draining`."""
+        self._draining = True
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(Draining())
+        self._waiting.clear()
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Hold one permit, once there is one."""
+        await self._take()
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._wake()
+
+    async def _take(self) -> None:
+        if self._draining:
+            raise Draining
+        if self._held < self._limit and not self._waiting:
+            self._held += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._held -= 1
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
+        while self._waiting and (self._held < self._limit or self._waiting[0].done()):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._held += 1
+                turn.set_result(None)
+
+
+def share(limit: int, workers: int) -> int:
+    """Give one worker's part of a fleet-wide limit; at least 1, so that no worker starves."""
+    return max(1, limit // max(1, workers))
+
+
+def slots(limit: int) -> int:
+    """Give how many lines to hold for so many permits: some more, which are claimed, waiting, or being recorded."""
+    return limit + limit // 4 + 16

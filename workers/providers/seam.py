@@ -1,0 +1,72 @@
+"""What every provider takes and gives, and nothing else: no HTTP, no JSON, no configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from batchord.errors import BatchordError
+
+ErrorCode = Literal["connection_error", "request_timeout", "invalid_response", "provider_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One line to send, once.
+
+    `body` is the JSON text to send, exactly these bytes. `attempt` counts from 1. `idempotency_key` is printable
+    ASCII, and the same for every attempt of a line.
+    """
+
+    endpoint: str
+    body: bytes
+    custom_id: str
+    attempt: int
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an answer was billed for, under the names of a batch's `usage`."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer of any status: `body` is always one line that holds one JSON object."""
+
+    status_code: int
+    body: bytes
+    request_id: str
+    usage: Usage
+    retry_after_s: float | None
+    latency_ms: float
+
+
+class ProviderError(BatchordError):
+    """There is no answer to keep: none came, it came broken, or a success turned out to hold an error."""
+
+    def __init__(self, code: ErrorCode, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+class ProviderClient(Protocol):
+    """A way to one provider; made without touching the network, and used on one event loop."""
+
+    async def send(self, request: Request) -> Response:
+        """Send one request once.
+
+        Raises:
+            ProviderError: there is no answer to keep.
+        """
+
+    async def aclose(self) -> None:
+        """Let go of the connections; nothing is sent after this."""

@@ -1,0 +1,74 @@
+"""The step that finishes what a lost message, a dead worker or a lost chord left behind, and lets expired files go.
+
+Some worker sends it every few seconds, under a lease; nothing waits on it unless something went wrong.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from batchord.broker import Step, provider_queue
+from batchord.lifecycle import Status
+from batchord.state import batches, files, leases, queues, shards
+from batchord.state.keys import Shard
+from batchord.storage import paths
+from workers.feed import feed
+from workers.finalize import finalize
+from workers.mend import mend
+
+if TYPE_CHECKING:
+    from batchord.state.batches import BatchRecord
+    from workers.context import Context
+
+_FILES_AT_ONCE: Final = 100
+_PATIENCE: Final = 20
+"""How many stalls an open shard may wait while its queue holds messages, which may be its own."""
+
+
+async def sweep(context: Context) -> None:
+    """Look at every batch that has not ended, and at the files whose time is over."""
+    for batch_id, since in await context.state.run(batches.active()):
+        record = await context.state.run(batches.read(batch_id))
+        if record is None:
+            await _forget(context, batch_id, since)
+        elif record.batch.status.is_terminal:
+            await finalize(context, batch_id)
+        else:
+            await _move_on(context, record)
+    await _expire_files(context)
+    await context.state.run(leases.forget_dead(time.time()))
+
+
+async def _forget(context: Context, batch_id: str, since: float) -> None:
+    """Take a batch off the list whose creation was never completed, or whose hash is gone."""
+    if time.time() - since > context.settings.stall_s:
+        await context.state.run(batches.deactivate(batch_id))
+
+
+async def _move_on(context: Context, record: BatchRecord) -> None:
+    if record.batch.status is Status.VALIDATING:
+        if time.time() - record.batch.created_at > context.settings.stall_s:
+            await context.send(Step.PLAN, record.batch.id)
+        return
+    for provider in record.shards:
+        await _mend_stalled(context, record.batch.id, provider)
+    await feed(context, record.batch.id)
+
+
+async def _mend_stalled(context: Context, batch_id: str, provider: str) -> None:
+    stall_s, now = context.settings.stall_s, time.time()
+    open_shards = await context.state.run(shards.open_numbers(batch_id, provider))
+    if not open_shards or now - open_shards[0][1] < stall_s:
+        return
+    if await context.state.run(queues.length(provider_queue(provider))) > 0:
+        stall_s *= _PATIENCE
+    for number, progress_at in open_shards:
+        if now - progress_at >= stall_s:
+            await mend(context, Shard(batch_id, provider, number))
+
+
+async def _expire_files(context: Context) -> None:
+    while expired := await context.state.run(files.expired(time.time(), _FILES_AT_ONCE)):
+        await context.blobs.delete([paths.file(file_id) for file_id in expired])
+        await context.state.run_all(files.delete(expired))
