@@ -8,9 +8,10 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Stamps are written last: an interrupted install is done again, and so is one older than its pins.
+# Stamps, written last: an install is done again when it was interrupted, or is older than its pins.
 SERVER := $(VENV)/.server-installed
 DEV := $(VENV)/.dev-installed
+UNFINISHED := $(VENV)/.installing
 
 .PHONY: help demo example test check bench lock clean
 .NOTPARALLEL:
@@ -68,9 +69,9 @@ $(BIN)/uv:
 	@$(venv)
 	@$(pip) uv
 
-# An environment without a working pip was interrupted, or has lost its Python: it is made again.
+# An environment in which an install was interrupted, or that has lost its Python, is made again.
 define venv
-$(BIN)/python -m pip --version >/dev/null 2>&1 && exit 0; \
+test ! -e $(UNFINISHED) && $(BIN)/python -m pip --version >/dev/null 2>&1 && exit 0; \
 for python in $(PYTHON); do \
 	if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 		echo "Making $(VENV) with $$python ..."; \
@@ -86,5 +87,8 @@ pip = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 define install
 echo "Installing the packages of $(1) into $(VENV); the first time takes about a minute ..."; \
-$(pip) --require-hashes -r $(1) && $(pip) --no-deps --no-build-isolation --no-index -e .
+touch $(UNFINISHED) && \
+$(pip) --require-hashes -r $(1) && \
+$(pip) --no-deps --no-build-isolation --no-index -e . && \
+rm $(UNFINISHED)
 endef

@@ -6,6 +6,7 @@ Source: OpenAI's Batch and Files API; what the live service sends where its docu
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -69,7 +70,8 @@ def _file_id(entropy: bytes) -> str:
     return "file-" + "".join(letters)
 
 
-class Usage(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Usage:
     """Tokens, in the sense of OpenAI's `usage`; an unknown number is 0."""
 
     input_tokens: int = 0
@@ -149,22 +151,19 @@ class LineError(msgspec.Struct, frozen=True):
     message: str
 
 
-def answered_line(batch_id: str, line: int, custom_id: str, status_code: int, request_id: str, body: bytes) -> bytes:
-    """Give the line of an output or error file for an HTTP answer; `body` is one line of JSON, kept to the byte."""
-    return msgspec.json.encode(
-        {
-            "id": line_id(batch_id, line),
-            "custom_id": custom_id,
-            "response": {"status_code": status_code, "request_id": request_id, "body": msgspec.Raw(body)},
-            "error": None,
-        }
-    )
+class Answer(msgspec.Struct, frozen=True):
+    """The HTTP answer to a line; `body` is one line of JSON, kept to the byte."""
+
+    status_code: int
+    request_id: str
+    body: msgspec.Raw
 
 
-def unanswered_line(batch_id: str, line: int, custom_id: str, error: LineError) -> bytes:
-    """Give the line of an error file for a request that no HTTP answer came to."""
+def outcome_line(batch_id: str, line: int, custom_id: str, result: Answer | LineError) -> bytes:
+    """Give the line of an output or error file: exactly one of `response` and `error` is not null."""
+    response, error = (result, None) if isinstance(result, Answer) else (None, result)
     return msgspec.json.encode(
-        {"id": line_id(batch_id, line), "custom_id": custom_id, "response": None, "error": error}
+        {"id": line_id(batch_id, line), "custom_id": custom_id, "response": response, "error": error}
     )
 
 

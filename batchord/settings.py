@@ -78,6 +78,19 @@ def load_routes(settings: Settings, environ: Mapping[str, str]) -> Routes:
     return Routes([provider])
 
 
+def require_keys(routes: Routes, environ: Mapping[str, str]) -> None:
+    """See to it that the variable of every provider's key is set, before anything is sent.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for provider in routes.providers.values():
+        if provider.api_key_env and not environ.get(provider.api_key_env):
+            raise ConfigError(
+                f"Provider {provider.name}: the variable {provider.api_key_env} that api_key_env names is not set."
+            )
+
+
 def _openai_provider(environ: Mapping[str, str]) -> Provider | None:
     base_url, key = environ.get("OPENAI_BASE_URL", ""), environ.get("OPENAI_API_KEY", "")
     if not base_url and not key:

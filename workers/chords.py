@@ -12,9 +12,9 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from celery.backends.redis import RedisBackend
 from kombu.exceptions import BatchPublishError, OperationalError
-from kombu.utils.json import dumps
 from redis.exceptions import NoScriptError, RedisError
 
 from batchord.broker import CONTROL_QUEUE, Step
@@ -146,7 +146,8 @@ def _seal_message(app: Celery, channel: Any, gid: str, args: tuple[Any, ...]) ->
     """Return (queue key, message) of the callback, exactly as the transport would push it."""
     task = app.amqp.as_task_v2(f"{gid}/seal", Step.SEAL.value, args, ignore_result=True)
     properties = {**task.properties, "delivery_mode": 2}
-    message = channel.prepare_message(dumps(task.body), 0, "application/json", "utf-8", task.headers, properties)
+    body = msgspec.json.encode(task.body).decode()
+    message = channel.prepare_message(body, 0, "application/json", "utf-8", task.headers, properties)
     capture = _Capture()
     channel.basic_publish(message, exchange="", routing_key=CONTROL_QUEUE, _publish_batch=capture)
     ((_, key, text),) = capture.commands

@@ -24,7 +24,7 @@ from workers.providers import open_provider
 from workers.transport_inflight import IN_FLIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
     from types import TracebackType
 
     from celery import Celery
@@ -69,15 +69,14 @@ class Context:
         """
         await asyncio.to_thread(send, self.app, step, *args)
 
-    async def publish(self, shard: Shard, lines: int, indices: Sequence[int] | None = None) -> None:
-        """Publish an open shard of so many lines: its chord and a message a line, or only those of some lines again.
+    async def publish(self, shard: Shard, indices: Iterable[int]) -> None:
+        """Publish lines of an open shard, one message each, and have the chord wait for them.
 
         Raises:
-            PublishUncertainError: the broker does not answer for now; publishing again is harmless.
+            StateUnavailableError: the broker does not answer for now; publishing again is harmless.
         """
-        header = [(*shard, index) for index in range(lines)]
-        queue = provider_queue(shard.provider)
-        await asyncio.to_thread(publish, self.app, shard.gid, header, queue, tuple(shard), indices)
+        lines = {index: (*shard, index) for index in indices}
+        await asyncio.to_thread(publish, self.app, shard.gid, lines, provider_queue(shard.provider), tuple(shard))
 
     async def forget_chord(self, shard: Shard) -> None:
         """Delete what a sealed shard's chord may have left."""

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchord.state import shards
+from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord, Verdict
 from workers.grouped import Grouped
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from batchord.state.connection import State
-    from batchord.state.keys import Shard
 
 
 class Desk:
@@ -28,7 +28,7 @@ class Desk:
         self._claim_s = claim_s
         self._sending: dict[Shard, set[int]] = {}
         self._begin = Grouped[Shard, int, Verdict](self._send_begin)
-        self._record = Grouped["Shard", LineRecord, None](self._send_record)
+        self._record = Grouped[Shard, LineRecord, None](self._send_record)
 
     def is_sending(self, shard: Shard, index: int) -> bool:
         """Whether this process is sending this line already."""

@@ -1,4 +1,4 @@
-"""The step of one line: claim it, send it, retry by policy, record what became of it. It never fails: all is an outcome."""
+"""The step of one line: claim it, send it, retry by policy, record what became of it. Whatever happens is an outcome."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchord.storage import paths
 from workers.patience import patiently
 from workers.permits import Draining
 from workers.providers import ProviderError, Request, Response
-from workers.retry import Retry, RetryPolicy, decide
+from workers.retry import Policy, Retry, decide
 from workers.shard_file import Attempt, Trace, encode_outcome
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from batchord.state.keys import Shard
     from workers.context import Context
     from workers.shard_file import PlannedLine
+
+_RANDOM = random.SystemRandom()
 
 _UNSENT = {
     Verdict.CANCELLED: (Outcome.CANCELLED, LineError("batch_cancelled", CANCELLED_MESSAGE)),
@@ -94,11 +96,11 @@ async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: 
 
 async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled | None:
     """Send until the retry policy is content; None where the line got its outcome from elsewhere meanwhile."""
-    policy = RetryPolicy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
+    policy = Policy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
     while verdict is Verdict.SEND:
         result = await _send(context, line)
         decision = decide(
-            policy, len(line.attempts), result, random=random.random(), elapsed_s=time.monotonic() - line.began_at
+            policy, len(line.attempts), result, random=_RANDOM.random(), elapsed_s=time.monotonic() - line.began_at
         )
         if not isinstance(decision, Retry):
             return _conclude(result, len(line.attempts))

@@ -1,6 +1,6 @@
 """The step that ends a batch: merges the sealed parts, in the input's order, into the output and the error file.
 
-The produced files' ids follow from the batch's id, so that running it twice is harmless; the terminal status is set once.
+The produced files' ids follow from the batch's id, so running it twice is harmless; the terminal status is set once.
 """
 
 from __future__ import annotations
@@ -60,12 +60,10 @@ async def _end(context: Context, batch_id: str, lease: Lease) -> None:
 
 
 def _errors(context: Context, record: BatchRecord) -> list[AsyncIterator[PartLine]]:
-    is_cancelling = record.batch.status is Status.CANCELLING
-    unsent = (
-        LineError("batch_cancelled", CANCELLED_MESSAGE)
-        if is_cancelling
-        else LineError("batch_expired", EXPIRED_MESSAGE)
-    )
+    code, message = ("batch_expired", EXPIRED_MESSAGE)
+    if record.batch.status is Status.CANCELLING:
+        code, message = ("batch_cancelled", CANCELLED_MESSAGE)
+    unsent = LineError(code, message)
     return [*sealed(context.blobs, record, ["errors"]), *unopened(context.blobs, record, unsent)]
 
 

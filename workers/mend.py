@@ -24,5 +24,5 @@ async def mend(context: Context, shard: Shard) -> None:
     if progress.recorded == progress.lines:
         await context.send(Step.SEAL, *shard)
     elif missing := await context.state.run(shards.missing(shard, time.time())):
-        await context.publish(shard, progress.lines, missing)
+        await context.publish(shard, missing)
     await context.state.run(shards.touch(shard, time.time()))

@@ -1,4 +1,4 @@
-"""A batch's parts as one stream in the input's order, and what stands in for shards that were never opened. It only reads."""
+"""A batch's parts as one stream in the input's order, with what stands in for shards never opened. It only reads."""
 
 from __future__ import annotations
 

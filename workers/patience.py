@@ -1,4 +1,4 @@
-"""What a step does while Redis or the storage is away: it waits and tries again. Not for providers, which `retry` rules."""
+"""What a step does while Redis or the storage is away: it waits and tries again. Providers are `retry`'s matter."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from batchord.state.batches import BatchRecord
+    from batchord.state.calls import Argument
     from batchord.validation import Accepted, ScanResult
     from workers.context import Context
     from workers.lease import Lease
@@ -125,14 +126,14 @@ def _gone(record: BatchRecord) -> BatchProblem:
 
 
 async def _refuse(context: Context, batch_id: str, problems: Sequence[BatchProblem]) -> None:
-    fields = {"errors": problems_to_json(problems), "ended_ms": int(time.time() * 1000)}
+    fields: dict[str, Argument] = {"errors": problems_to_json(problems), "ended_ms": int(time.time() * 1000)}
     await context.state.run(batches.transition(batch_id, lifecycle.to(Status.FAILED), time.time(), fields))
 
 
 async def _start(context: Context, batch_id: str, result: ScanResult, shards: _Shards) -> None:
     endpoint = result.endpoint or ""
     await shards.close(endpoint)
-    fields = {
+    fields: dict[str, Argument] = {
         "total": result.lines,
         "endpoint": endpoint,
         "model": next(iter(shards.models)) if len(shards.models) == 1 else "",

@@ -102,7 +102,7 @@ class State:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        await self._redis.aclose()
 
 
 class BlockingState:
@@ -136,7 +136,7 @@ class BlockingState:
     def _send(self, calls: Sequence[Call[Any]]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
         for call in calls:
-            pipeline.execute_command(*call.command)
+            pipeline.execute_command(*call.command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         return pipeline.execute(raise_on_error=False)
 
     def close(self) -> None:

@@ -9,6 +9,8 @@
 | batchord:{batch}:outcomes:<provider>:<n> | hash: line's index to its record | its seal |
 | batchord:{batch}:claims:<provider>:<n> | hash: line's index to the worker that sends it | its seal |
 | batchord:{batch}:owners:<provider>:<n> | hash: worker to the time until which its claims hold | its seal |
+| batchord:{batch}:chord:<provider>:<n> | hash: the chord's callback, ready to publish | the chord's last part |
+| batchord:{batch}:chord:<provider>:<n>:waiting | set: the chord's lines that have not returned | their parts |
 | batchord:{batch}:lease:<step> | string: who carries out a step that must run alone | its time to live |
 | batchord:{file} | hash: a file's fields | retention, or the file's own expiry |
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
@@ -83,6 +85,12 @@ def claims(ref: Shard) -> str:
 def owners(ref: Shard) -> str:
     """The hash of until when a worker's claims hold."""
     return f"batchord:{{{ref.batch_id}}}:owners:{ref.provider}:{ref.number}"
+
+
+def chord(ref: Shard) -> tuple[str, str]:
+    """The set of the lines that the shard's chord waits for, and the hash of its callback's message."""
+    stem = f"batchord:{{{ref.batch_id}}}:chord:{ref.provider}:{ref.number}"
+    return f"{stem}:waiting", stem
 
 
 def step_lease(batch_id: str, step: str) -> str:

@@ -37,3 +37,9 @@ def alive(now: float) -> Call[list[str]]:
     """Give the living workers."""
     command = ("ZRANGEBYSCORE", keys.WORKERS, now, "+inf")
     return Call(command, lambda answer: [worker.decode() for worker in answer])
+
+
+def end_all(batch_id: str) -> Call[None]:
+    """End every lease and forget every worker: only for a fleet that is known to be dead."""
+    steps = [keys.step_lease(batch_id, step) for step in ("plan", "finalize")]
+    return Call(("DEL", keys.SWEEP_LEASE, keys.WORKERS, *steps), nothing)

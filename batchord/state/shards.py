@@ -92,8 +92,8 @@ def renew(shard: Shard, worker: str, until: float) -> Call[bool]:
 
 
 def disown(shard: Shard) -> Call[None]:
-    """End every worker's claims: only for a fleet that is known to be dead."""
-    return Call(("DEL", keys.claims(shard), keys.owners(shard)), nothing)
+    """End every worker's claims, and the chord: only for a fleet that is known to be dead."""
+    return Call(("DEL", keys.claims(shard), keys.owners(shard), *keys.chord(shard)), nothing)
 
 
 def missing(shard: Shard, now: float) -> Call[list[int]]:

@@ -16,7 +16,7 @@ from obstore.store import from_url
 from batchord.errors import BlobNotFoundError, ConfigError, StorageUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from obstore.store import ObjectStore
@@ -28,7 +28,9 @@ _PART_BYTES: Final = 5 * 1024 * 1024
 def _open_store(url: str) -> ObjectStore:
     parts = urlsplit(url)
     if not parts.scheme:
-        raise ConfigError("BATCHORD_STORAGE_URL is not a URL; write for example file:///srv/batchord or s3://bucket/prefix.")
+        raise ConfigError(
+            "BATCHORD_STORAGE_URL is not a URL; write for example file:///srv/batchord or s3://bucket/prefix."
+        )
     options: dict[str, Any] = {"mkdir": True} if parts.scheme == "file" else {}
     try:
         return from_url(url, **options)
@@ -70,7 +72,7 @@ class Blobs:
         with _translated(path):
             return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
 
-    async def stream(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> AsyncIterator[bytes]:
+    async def stream(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> AsyncGenerator[bytes]:
         """Read an object in chunks.
 
         Raises:

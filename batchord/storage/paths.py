@@ -37,4 +37,3 @@ def shard_part(shard: Shard, part: Part) -> str:
 def large_record(shard: Shard, index: int, attempt: str) -> str:
     """One worker's record of a line that is too large for Redis; the first that is recorded counts."""
     return f"batches/{shard.batch_id}/large/{shard.provider}/{shard.number}/{index}-{attempt}"
-

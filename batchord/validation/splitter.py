@@ -52,19 +52,21 @@ class LineSplitter:
             self._held.clear()
 
     def _end_line(self, end: bytes) -> Line | None:
-        self._hold(end)
-        size_bytes, raw = self._held_bytes, bytes(self._held)
-        self._held.clear()
-        self._held_bytes = 0
         self._number += 1
-        if size_bytes > len(raw):  # its bytes were dropped
+        raw = self._joined(end) if self._held_bytes else end
+        if raw is None:
             return Line(self._number, None)
-        return self._trimmed(raw)
-
-    def _trimmed(self, raw: bytes) -> Line | None:
         if self._number == 1:
             raw = raw.removeprefix(_BYTE_ORDER_MARK)
         raw = raw.removesuffix(b"\r")
         if len(raw) > self._max_line_bytes:
             return Line(self._number, None)
         return None if not raw or raw.isspace() else Line(self._number, raw)
+
+    def _joined(self, end: bytes) -> bytes | None:
+        """Give what is held and this end of it, as one; None if its bytes were dropped."""
+        self._hold(end)
+        raw = bytes(self._held) if self._held_bytes == len(self._held) else None
+        self._held.clear()
+        self._held_bytes = 0
+        return raw

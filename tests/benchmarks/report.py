@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from rich.box import SIMPLE
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ class Spread:
         """Sum up at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
-    def show(self, digits: int) -> str:
-        """Give for example `1.23 (1.20-1.31)`."""
-        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}-{self.high:,.{digits}f})"
+    def __str__(self) -> str:
+        return f"{self.median:.2f}\n{self.low:.2f}-{self.high:.2f}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,53 +100,50 @@ def machine() -> dict[str, Any]:
 
 
 def speed_table(comparisons: Iterable[Comparison]) -> Table:
-    """Show the batch phase: medians, and the ratios with their spread."""
-    table = Table(title="Batch phase: batchord and the plain aiohttp loop", caption="median; ratios: median (low-high)")
-    table.add_column("latency, ms\nin flight", justify="right")
-    for measure in ("lines/s", "CPU ms/line"):
-        table.add_column(f"{measure}\nplain", justify="right")
-        table.add_column("\nbatchord", justify="right")
-        table.add_column("\nratio", justify="right")
-    table.add_column("server's CPU\nms/line", justify="right")
+    """Show the batch phase: medians, and the ratios with their lowest and highest value."""
+    headings = ("latency ms\n/ in flight", "lines/s\nplain", "\nbatchord", "\nratio")
+    table = _table("Batch phase: batchord and the plain loop", *headings, "CPU ms/line\nplain", "\nbatchord", "\nratio")
     for each in comparisons:
-        table.add_row(
-            f"{1000 * each.cell.latency_s:.0f} / {each.cell.in_flight:,}",
-            *_row(each, "lines_per_s", 0),
-            *_row(each, "cpu_ms_per_line", 2),
-            f"{each.batchord['server_cpu_ms_per_line'].median:.2f}",
-        )
+        table.add_row(_condition(each.cell), *_row(each, "lines_per_s", 0), *_row(each, "cpu_ms_per_line", 2))
     return table
 
 
-def _row(comparison: Comparison, measure: str, digits: int) -> tuple[str, str, str]:
-    plain, batchord = comparison.plain[measure].median, comparison.batchord[measure].median
-    return f"{plain:,.{digits}f}", f"{batchord:,.{digits}f}", comparison.ratio[measure].show(2)
-
-
 def phase_table(comparisons: Iterable[Comparison]) -> Table:
-    """Show the seconds of each phase, and the peak of memory."""
-    table = Table(title="Whole commands, from a cold start", caption="medians; memory of all processes of the command")
-    columns = ("latency, ms\nin flight", "plain\nbatch s", "\nwall s", "\npeak MB")
-    for column in (*columns, "batchord\nplan s", "\nbatch s", "\nwall s", "\npeak MB"):
-        table.add_column(column, justify="right")
+    """Show the medians of each phase's seconds, of the peak of memory, and of the server's CPU."""
+    headings = ("latency ms\n/ in flight", "plain\nbatch s", "\nwall s", "\npeak MB")
+    table = _table(
+        "Whole commands from a cold start", *headings, "batchord\nplan s", "\nbatch s", "\nwall s", "\npeak MB"
+    )
     for each in comparisons:
-        table.add_row(
-            f"{1000 * each.cell.latency_s:.0f} / {each.cell.in_flight:,}",
-            *(f"{each.plain[name].median:.2f}" for name in ("batch_s", "wall_s")),
-            f"{each.plain['peak_bytes'].median / MEGABYTE:.0f}",
-            *(f"{each.batchord[name].median:.2f}" for name in ("plan_s", "batch_s", "wall_s")),
-            f"{each.batchord['peak_bytes'].median / MEGABYTE:.0f}",
-        )
+        plain, batchord = each.plain, each.batchord
+        seconds = (plain["batch_s"], plain["wall_s"], batchord["plan_s"], batchord["batch_s"], batchord["wall_s"])
+        cells = [f"{spread.median:.2f}" for spread in seconds]
+        megabytes = [f"{spread.median / MEGABYTE:.0f}" for spread in (plain["peak_bytes"], batchord["peak_bytes"])]
+        table.add_row(_condition(each.cell), *cells[:2], megabytes[0], *cells[2:], megabytes[1])
     return table
 
 
 def memory_table(peaks: Sequence[Peak]) -> Table:
     """Show the peaks, each also as a ratio to the first."""
-    table = Table(title="Peak memory of batchord run, all processes")
-    for column in ("lines", "input MB", "peak MB", "ratio", "wall s"):
-        table.add_column(column, justify="right")
+    table = _table("Peak memory of batchord run", "lines", "input MB", "peak MB", "ratio", "wall s")
     for peak in peaks:
         megabytes = (f"{peak.input_bytes / MEGABYTE:.1f}", f"{peak.peak_bytes / MEGABYTE:.0f}")
         ratio = f"{peak.peak_bytes / peaks[0].peak_bytes:.2f}"
         table.add_row(f"{peak.lines:,}", *megabytes, ratio, f"{peak.wall_s:.1f}")
     return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _condition(cell: Cell) -> str:
+    return f"{1000 * cell.latency_s:.0f} / {cell.in_flight:,}"
+
+
+def _row(comparison: Comparison, measure: str, digits: int) -> tuple[str, str, str]:
+    plain, batchord = comparison.plain[measure].median, comparison.batchord[measure].median
+    return f"{plain:,.{digits}f}", f"{batchord:,.{digits}f}", str(comparison.ratio[measure])

@@ -73,14 +73,17 @@ def end_tree(started: subprocess.Popen[bytes]) -> None:
     """End a command and its descendants, each by its process id: first asked by SIGTERM, then killed."""
     if started.poll() is not None:
         return
-    root = psutil.Process(started.pid)
-    tree = [root, *root.children(recursive=True)]
+    descendants = psutil.Process(started.pid).children(recursive=True)
     started.terminate()
-    _, alive = psutil.wait_procs(tree, timeout=GRACE_S)
-    for process in alive:
+    with suppress(subprocess.TimeoutExpired):
+        started.wait(GRACE_S)
+    started.kill()
+    started.wait()
+    _, left = psutil.wait_procs(descendants, timeout=1)
+    for process in left:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    started.wait()
+    psutil.wait_procs(left, timeout=1)
 
 
 def watch(started: subprocess.Popen[bytes], timeout_s: float) -> Usage:

@@ -58,7 +58,7 @@ class Upstream:
         return web.Response(body=COMPLETION, content_type="application/json")
 
     def counts(self) -> dict[str, float]:
-        """Give the requests, the most at a time, when the first came and the last was answered, and the CPU since the first."""
+        """Give the requests, the most at a time, the first's coming, the last's answer, and the CPU since the first."""
         return {
             "requests": self.requests,
             "peak_in_flight": self.peak_in_flight,

@@ -18,7 +18,9 @@ from celery import Celery
 from celery.exceptions import Ignore
 from kombu import Exchange, Queue
 
+from batchord.embedded import EmbeddedValkey
 from workers.pool import AsyncTask, GiveBack, current_request
+from workers.transport import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +57,7 @@ class Context:
 
 def create_app(socket_path: str, scheme: str = "redis") -> Celery:
     """Give the app of the workers and of the tests; `scheme` is that of the broker's transport."""
+    install()
     app = Celery("test", broker=f"{scheme}+socket://{socket_path}?virtual_host=0", set_as_current=False)
     app.conf.update(
         result_backend=f"workers.chords.Backend+socket://{socket_path}?virtual_host=0",
@@ -76,6 +79,8 @@ def create_app(socket_path: str, scheme: str = "redis") -> Celery:
         },
         batchord_drain_timeout_s=float(os.environ.get("DRAIN_S", "60")),
     )
+    if password := os.environ.get("RESULTS_PASSWORD"):
+        app.conf.update(redis_username="results", redis_password=password)
     app.batchord_context = Context(socket_path)
     _add_tasks(app, app.batchord_context)
     return app
@@ -113,7 +118,7 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
         """Say that it began, and end when it may; say so too if it is cancelled."""
         await context.redis.rpush("began", name)
         try:
-            while not await context.redis.exists("release"):
+            while not await context.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
                 await asyncio.sleep(0.01)
         except asyncio.CancelledError:
             await context.redis.rpush("cancelled", name)
@@ -122,10 +127,9 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
 
     @app.task(name="ignore_cancellation", base=AsyncTask)
     async def ignore_cancellation() -> None:
-        with_patience = asyncio.get_running_loop().time() + BOUND_S
-        while asyncio.get_running_loop().time() < with_patience:
+        while not context.draining.is_set():
             try:
-                await asyncio.sleep(1)
+                await context.draining.wait()
             except asyncio.CancelledError:
                 await context.redis.rpush("cancelled", "in vain")
 
@@ -137,7 +141,7 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
 
     @app.task(name="batchord.execute", base=AsyncTask)
     async def execute(how: str) -> None:
-        await context.redis.incr(f"ran:{current_request().id}")
+        await context.redis.hincrby("ran", current_request().id, 1)
         if how == "fail":
             raise ValueError("as asked for")
         if how == "ignore":
@@ -153,6 +157,16 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
     async def nothing() -> None:
         pass
 
+    if os.environ.get("WRONG_BASE"):
+
+        @app.task(name="unawaited")
+        async def unawaited() -> None:
+            pass
+
+    @app.task(name="gather", base=AsyncTask)
+    async def gather(parts: list[str]) -> list[str]:
+        return sorted(parts)
+
 
 def socket_path_of(app: Celery) -> str:
     path: str = app.batchord_context._socket_path
@@ -162,9 +176,9 @@ def socket_path_of(app: Celery) -> str:
 class Worker:
     """A Celery worker in a process of its own."""
 
-    def __init__(self, socket_path: Path, log_path: Path, *options: str, scheme: str = "redis", **env: str) -> None:
+    def __init__(self, socket_path: Path, log_path: Path, scheme: str, **env: str) -> None:
         self.log_path = log_path
-        argv = [sys.executable, "-m", "tests.integration.celery_worker", str(socket_path), scheme, *options]
+        argv = [sys.executable, "-m", "tests.integration.celery_worker", str(socket_path), scheme]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default", **env}
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -183,22 +197,58 @@ class Worker:
     def ask_to_stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def stop(self) -> int:
-        self.ask_to_stop()
-        return self.process.wait(BOUND_S)
-
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(BOUND_S)
 
 
+class Site:
+    """A server, an app that publishes to it, and the workers that a test starts there."""
+
+    def __init__(self, valkey: EmbeddedValkey, folder: Path, scheme: str) -> None:
+        self.valkey, self.scheme = valkey, scheme
+        self.app = create_app(str(valkey.socket_path), scheme)
+        self.redis: redis.Redis = redis.Redis.from_url(valkey.url, decode_responses=True)
+        self._folder = folder
+        self._workers: list[Worker] = []
+
+    def start_worker(self, **env: str) -> Worker:
+        log_path = self._folder / f"worker-{len(self._workers)}.log"
+        worker = Worker(self.valkey.socket_path, log_path, self.scheme, **env)
+        self._workers.append(worker)
+        return worker
+
+    def worker(self, **env: str) -> Worker:
+        return self.start_worker(**env).ready()
+
+    def send(self, name: str, *args: Any, **options: Any) -> Any:
+        return self.app.send_task(name, args, queue=QUEUE, **options)
+
+    def is_idle(self) -> bool:
+        """Whether every message is acked."""
+        return not any([self.redis.llen(QUEUE), self.redis.llen("control"), self.redis.hlen("unacked")])
+
+    def became_idle(self) -> None:
+        wait_for(self.is_idle)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            if worker.process.poll() is None:
+                worker.kill()
+        self.app.backend.client.close()
+        self.app.close()
+        self.redis.close()
+
+
 @contextmanager
-def running(worker: Worker) -> Iterator[Worker]:
-    try:
-        yield worker
-    finally:
-        if worker.process.poll() is None:
-            worker.kill()
+def new_site(folder: Path, scheme: str) -> Iterator[Site]:
+    """Give a site with an empty server of its own."""
+    with EmbeddedValkey(folder) as valkey:
+        site = Site(valkey, folder, scheme)
+        try:
+            yield site
+        finally:
+            site.close()
 
 
 def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S) -> Any:
@@ -210,13 +260,12 @@ def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S) -> Any:
     return value
 
 
-def main(socket_path: str, scheme: str, *options: str) -> None:
-    from workers.transport import install  # noqa: PLC0415  (the pool's own tests need it for one scheme only)
-
-    install()
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=INFO"]
-    create_app(socket_path, scheme).worker_main(["worker", *quiet, *options])
+def main(socket_path: str, scheme: str) -> int:
+    app = create_app(socket_path, scheme)
+    worker = app.Worker(loglevel="INFO", without_gossip=True, without_mingle=True, without_heartbeat=True)
+    worker.start()
+    return worker.exitcode or 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

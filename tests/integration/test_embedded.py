@@ -65,27 +65,26 @@ def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
         time.sleep(0.01)
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """Every process but this one whose environment has the mark, whoever its parent is by now."""
+def working_below(folder: Path) -> list[psutil.Process]:
+    """Every process but this one with its working directory there, whoever its parent is by now."""
 
-    def has_mark(process: psutil.Process) -> bool:
+    def is_below(process: psutil.Process) -> bool:
         try:
-            return process.environ().get("BATCHORD_TEST") == mark
+            return Path(process.cwd()).is_relative_to(folder)
         except psutil.Error:
             return False
 
-    return [process for process in psutil.process_iter() if process.pid != os.getpid() and has_mark(process)]
+    return [process for process in psutil.process_iter() if process.pid != os.getpid() and is_below(process)]
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    mark = str(tmp_path)
-    monkeypatch.setenv("BATCHORD_TEST", mark)
+    monkeypatch.chdir(tmp_path)
     yield
     try:
-        until(lambda: not marked(mark))
+        until(lambda: not working_below(tmp_path))
     finally:
-        for process in marked(mark):
+        for process in working_below(tmp_path):
             process.kill()
 
 
@@ -100,8 +99,7 @@ def start_owner(data_dir: Path) -> Iterator[Callable[[], Started]]:
 
     def start() -> Started:
         argv = [sys.executable, "-c", OWNER, str(data_dir), WORKER]
-        env = {**ENV, "BATCHORD_TEST": os.environ["BATCHORD_TEST"]}
-        owner = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True)
+        owner = subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, text=True)
         owners.append(owner)
         assert owner.stdout
         server_pid, worker_pid = map(int, owner.stdout.readline().split())
@@ -245,15 +243,14 @@ def test_a_killed_server_comes_back_with_its_data(data_dir: Path) -> None:
         assert has(valkey, "key")
 
 
-def test_a_restarted_server_still_ends_with_its_killed_owner(data_dir: Path, tmp_path: Path) -> None:
+def test_a_restarted_server_still_ends_with_its_killed_owner(data_dir: Path) -> None:
     code = OWNER.replace(
         "signal.pause()",
         "os.kill(valkey.pid, signal.SIGKILL)\n        while not valkey.restart_if_dead(): pass\n"
         "        print(valkey.pid, flush=True)\n        signal.pause()",
     )
     argv = [sys.executable, "-c", code, str(data_dir), WORKER]
-    env = {**ENV, "BATCHORD_TEST": str(tmp_path)}
-    with subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(argv, env=ENV, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         first, second = (int(owner.stdout.readline().split()[0]) for _ in range(2))
         owner.kill()

@@ -312,7 +312,7 @@ def test_an_idle_worker_is_told_of_messages_by_the_server(fleet: Callable[..., F
         group.publish([f"one{number}"])
         wait_until(lambda count=number + 1: len(group.runs) == count, "it ran")
     flags = [connection["flags"] for connection in server.client.client_list()]
-    assert [flag for flag in flags if "t" in flag] == ["t"]
+    assert sum("t" in flag for flag in flags) == 1
 
 
 def test_what_is_no_message_is_dropped_and_the_rest_runs(fleet: Callable[..., Fleet], server: Server) -> None:

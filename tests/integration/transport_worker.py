@@ -143,4 +143,4 @@ def create_app(config: dict[str, Any]) -> Celery:
 
 if __name__ == "__main__":
     application = create_app(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    application.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "INFO", *sys.argv[2:]])
+    application.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", os.environ.get("LL","INFO"), *sys.argv[2:]])

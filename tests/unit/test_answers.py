@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.providers import ProviderError, Response, Usage
+from batchord.contract import Usage
+from workers.providers import ProviderError, Response
 from workers.providers.answers import read_answer, retry_after_s, usage_of
 
 if TYPE_CHECKING:
@@ -16,6 +18,16 @@ if TYPE_CHECKING:
 
 NOW = 1_763_740_800.0  # Fri, 21 Nov 2025 16:00:00 GMT
 CHAT = b'{"id":"chatcmpl-1","choices":[{"index":0}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'
+
+
+def tokens(asked: int = 0, cached: int = 0, answered: int = 0, reasoned: int = 0, total: int = 0) -> Usage:
+    return Usage(
+        input_tokens=asked,
+        cached_tokens=cached,
+        output_tokens=answered,
+        reasoning_tokens=reasoned,
+        total_tokens=total,
+    )
 
 
 def read(status_code: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
@@ -30,7 +42,7 @@ def refusal(status_code: int, body: bytes, headers: Mapping[str, str] | None = N
 
 def test_a_success_is_kept_byte_for_byte() -> None:
     answer = read(200, CHAT, {"x-request-id": "req_1"})
-    assert answer == Response(200, CHAT, "req_1", Usage(3, 0, 4, 0, 7), None, 12.5)
+    assert answer == Response(200, CHAT, "req_1", tokens(3, 0, 4, 0, 7), None, 12.5)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +206,16 @@ def test_the_wait_that_a_provider_asks_for_is_read_in_all_its_forms(
     assert retry_after_s(headers, NOW) == expected
 
 
+def test_a_date_without_a_zone_is_in_gmt_wherever_this_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert retry_after_s({"retry-after": "21 Nov 2025 16:00:30"}, NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(st.text(), st.text())
 def test_a_wait_is_a_finite_number_of_seconds_or_none(after: str, after_ms: str) -> None:
     wait_s = retry_after_s({"retry-after": after, "retry-after-ms": after_ms}, NOW)
@@ -211,7 +233,7 @@ def test_a_wait_is_a_finite_number_of_seconds_or_none(after: str, after_ms: str)
                 "prompt_tokens_details": {"cached_tokens": 3},
                 "completion_tokens_details": {"reasoning_tokens": 4},
             },
-            Usage(10, 3, 20, 4, 30),
+            tokens(10, 3, 20, 4, 30),
         ),
         (
             {
@@ -221,17 +243,17 @@ def test_a_wait_is_a_finite_number_of_seconds_or_none(after: str, after_ms: str)
                 "input_tokens_details": {"cached_tokens": 3},
                 "output_tokens_details": {"reasoning_tokens": 4},
             },
-            Usage(10, 3, 20, 4, 30),
+            tokens(10, 3, 20, 4, 30),
         ),
-        ({"prompt_tokens": 5, "total_tokens": 5}, Usage(5, 0, 0, 0, 5)),
-        ({"input_tokens": 5, "output_tokens": 6}, Usage(5, 0, 6, 0, 11)),
-        ({"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": None}, Usage(5, 0, 6, 0, 11)),
-        ({"prompt_tokens": -5, "completion_tokens": "6", "total_tokens": True}, Usage()),
-        ({"prompt_tokens": 10**30, "prompt_tokens_details": [1], "total_tokens": 1.5}, Usage()),
-        ({}, Usage()),
-        (None, Usage()),
-        ([1, 2], Usage()),
-        ("many", Usage()),
+        ({"prompt_tokens": 5, "total_tokens": 5}, tokens(5, 0, 0, 0, 5)),
+        ({"input_tokens": 5, "output_tokens": 6}, tokens(5, 0, 6, 0, 11)),
+        ({"prompt_tokens": 5, "completion_tokens": 6, "prompt_tokens_details": None}, tokens(5, 0, 6, 0, 11)),
+        ({"prompt_tokens": -5, "completion_tokens": "6", "total_tokens": True}, tokens()),
+        ({"prompt_tokens": 10**30, "prompt_tokens_details": [1], "total_tokens": 1.5}, tokens()),
+        ({}, tokens()),
+        (None, tokens()),
+        ([1, 2], tokens()),
+        ("many", tokens()),
     ],
 )
 def test_usage_is_read_in_both_shapes_and_nonsense_counts_as_nothing(usage: Any, expected: Usage) -> None:

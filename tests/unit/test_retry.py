@@ -4,14 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.providers import ProviderError, Response, Usage
+from batchord.contract import NO_USAGE
+from workers.providers import ProviderError, Response
 from workers.retry import Decision, Done, GiveUp, Policy, Retry, decide
 
 POLICY = Policy()
 
 
 def response(status_code: int, retry_after_s: float | None = None) -> Response:
-    return Response(status_code, b"{}", "", Usage(), retry_after_s, latency_ms=1.0)
+    return Response(status_code, b"{}", "", NO_USAGE, retry_after_s, latency_ms=1.0)
 
 
 TIMEOUT = ProviderError("request_timeout", "too slow")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from workers.providers.openai import OpenAIProvider
-from workers.providers.seam import ProviderClient, ProviderError, Request, Response, Usage
+from workers.providers.seam import ProviderClient, ProviderError, Request, Response
 from workers.providers.simulated import SimulatedProvider
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from batchord.routing import Provider
 
-__all__ = ["ProviderClient", "ProviderError", "Request", "Response", "Usage", "open_provider"]
+__all__ = ["ProviderClient", "ProviderError", "Request", "Response", "open_provider"]
 
 _KINDS: Final[dict[str, Callable[[Provider, Mapping[str, str]], ProviderClient]]] = {
     "openai": OpenAIProvider,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from workers.providers.seam import ProviderError, Response, Usage
+from batchord.contract import NO_USAGE, Usage
+from workers.providers.seam import ProviderError, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,9 +58,9 @@ def read_answer(
         if succeeded:
             raise ProviderError("invalid_response", _not_an_object(status_code, body)) from problem
         line, answer = error_body(status_code, _not_an_object(status_code, body)), _Answer()
-    wait_s = retry_after_s(headers, now)
     if succeeded and answer.error and not answer.has_result:
-        raise ProviderError("provider_error", _error_message(answer.error), wait_s)
+        raise ProviderError("provider_error", _error_message(answer.error), retry_after_s(headers, now))
+    wait_s = None if succeeded else retry_after_s(headers, now)
     return Response(status_code, line, request_id(headers, answer.id), usage_of(answer.usage), wait_s, latency_ms)
 
 
@@ -116,9 +118,12 @@ def _seconds(text: str) -> float | None:
 
 def _seconds_until(http_date: str, now: float) -> float | None:
     try:
-        return max(parsedate_to_datetime(http_date).timestamp() - now, 0.0)
+        date = parsedate_to_datetime(http_date)
     except (ValueError, OverflowError):
         return None
+    if date.tzinfo is None:  # an HTTP date is in GMT, whatever it says
+        date = date.replace(tzinfo=UTC)
+    return max(date.timestamp() - now, 0.0)
 
 
 def usage_of(usage: Any) -> Usage:
@@ -127,7 +132,7 @@ def usage_of(usage: Any) -> Usage:
     What is missing or nonsense counts as 0; a missing total is the sum of input and output.
     """
     if not isinstance(usage, dict):
-        return Usage()
+        return NO_USAGE
     input_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
     output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
     input_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from batchord.routing import Provider
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+_OWN_HEADERS: Final = {
+    "accept": "application/json",
+    "accept-encoding": "gzip",  # said here, since aiohttp would offer what it can decode, and it is httpx that decodes
+    "content-type": "application/json",
+}
 # Uvicorn, and so vLLM, closes an idle connection after 5 s: let go before that, or a request meets the closing.
 _KEEPALIVE_S: Final = 4.0
 
@@ -42,10 +47,9 @@ class Connections:
     cookies and authentication that nobody wants here, and it logs every request.
     """
 
-    def __init__(self, config: Provider, headers: Mapping[str, str]) -> None:
+    def __init__(self, config: Provider, headers: dict[str, str]) -> None:
         self._config = config
-        self._headers = {"user-agent": _user_agent(), "accept": "application/json", "content-type": "application/json"}
-        self._headers |= headers
+        self._headers = _OWN_HEADERS | {"user-agent": _user_agent()} | headers
         self._tls = httpx2.create_ssl_context()
         self._transport = AiohttpTransport(verify=self._tls, client=self._open_session)
         self._timeouts = {"timeout": {"connect": config.connect_timeout_s}}
@@ -90,8 +94,9 @@ class Connections:
 
     async def _read(self, response: httpx2.Response) -> bytes:
         content = bytearray()
+        is_encoded = "content-encoding" in response.headers  # the raw stream costs less
         try:
-            async with aclosing(response.aiter_bytes()) as chunks:
+            async with aclosing(response.aiter_bytes() if is_encoded else response.aiter_raw()) as chunks:
                 async for chunk in chunks:
                     content += chunk
                     if len(content) > MAX_ANSWER_BYTES:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from batchord.errors import BatchordError
+
+if TYPE_CHECKING:
+    from batchord.contract import Usage
 
 ErrorCode = Literal["connection_error", "request_timeout", "invalid_response", "provider_error"]
 
@@ -23,17 +26,6 @@ class Request:
     custom_id: str
     attempt: int
     idempotency_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that an answer was billed for, under the names of a batch's `usage`."""
-
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    total_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

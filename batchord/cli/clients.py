@@ -1,0 +1,71 @@
+"""The commands of a producer: `submit`, `status`, `results` and `cancel` speak to a running fleet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchord.cli.exits import SOME_FAILED, SUCCEEDED
+from batchord.client import Client
+from batchord.lifecycle import Status
+
+if TYPE_CHECKING:
+    from batchord.state.batches import BatchRecord
+
+
+@click.command()
+@click.argument("input_path", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--completion-window", default="24h", show_default=True, help="Lines not sent by then expire.")
+@click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; may be given 16 times.")
+@click.option("--wait", is_flag=True, help="Show the progress until the batch has ended.")
+def submit(input_path: Path, completion_window: str, metadata: tuple[str, ...], *, wait: bool) -> None:
+    """Hand the input file IN to the fleet of BATCHORD_REDIS_URL and print the batch's id."""
+    pairs = dict(_pair(text) for text in metadata) or None
+    batch = Client().submit(input_path, metadata=pairs, completion_window=completion_window)
+    click.echo(batch.id)
+    if wait:
+        batch.wait(progress=True)
+        sys.exit(exit_code(batch.read()))
+
+
+@click.command()
+@click.argument("batch_id")
+def status(batch_id: str) -> None:
+    """Print a batch as JSON."""
+    click.echo(Client().batch(batch_id).read().batch.model_dump_json(indent=2))
+
+
+@click.command()
+@click.argument("batch_id")
+@click.option("--errors", is_flag=True, help="The lines that did not succeed, in place of those that did.")
+def results(batch_id: str, *, errors: bool) -> None:
+    """Write the output file of a batch that has ended to standard output."""
+    batch = Client().batch(batch_id)
+    record = batch.read().batch
+    file_id = record.error_file_id if errors else record.output_file_id
+    for chunk in batch.content(file_id) if file_id else ():
+        sys.stdout.buffer.write(chunk)
+
+
+@click.command()
+@click.argument("batch_id")
+def cancel(batch_id: str) -> None:
+    """Cancel a batch: requests in flight finish, the rest is not sent."""
+    click.echo(Client().batch(batch_id).cancel())
+
+
+def exit_code(record: BatchRecord) -> int:
+    """Give the exit code for a batch that has ended."""
+    counts = record.batch.request_counts
+    whole = record.batch.status is Status.COMPLETED and counts.completed == counts.total
+    return SUCCEEDED if whole else SOME_FAILED
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--metadata")
+    return key, value

@@ -1,0 +1,67 @@
+"""What `batchord run` notes in its data directory, so that the same command goes on where an earlier one ended."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from hashlib import file_digest
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from batchord.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run: its batch, and the input and output that the batch is for."""
+
+    batch_id: str
+    input_digest: str
+    output: str
+
+    @classmethod
+    def read(cls, data_dir: Path) -> Self | None:
+        """Read the note of the data directory; None where there is none.
+
+        Raises:
+            ConfigError: there is one, but it is broken.
+        """
+        path = _path(data_dir)
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise ConfigError(f"{path} is broken ({error}); choose another --data-dir, or delete this one.") from None
+
+    def write(self, data_dir: Path) -> None:
+        """Write the note, whole or not at all."""
+        write_whole(_path(data_dir), msgspec.json.encode(self))
+
+
+def digest(path: Path) -> str:
+    """Give the digest of a file's content."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that a crash leaves the old or the new content."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+def _path(data_dir: Path) -> Path:
+    return data_dir / "run.json"

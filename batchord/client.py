@@ -1,0 +1,204 @@
+"""The producer's side: `submit` hands a batch to a running fleet and gives a handle. Not for running the fleet."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from batchord.batch import Batch
+from batchord.broker import CONTROL_QUEUE, Step, create_producer, provider_queue, send
+from batchord.contract import (
+    BATCH_FILE_LIFE_S,
+    ENDPOINTS,
+    BatchObject,
+    FileObject,
+    new_batch_id,
+    new_file_id,
+)
+from batchord.errors import ConfigError, StateUnavailableError
+from batchord.items import encode_items
+from batchord.lifecycle import Status
+from batchord.settings import Settings, read_settings
+from batchord.state import batches, files, leases, shards
+from batchord.state import queues as broker_queues
+from batchord.state.connection import BlockingState, StateError
+from batchord.state.keys import Shard
+from batchord.storage import BlockingBlobs, paths
+from batchord.windows import window_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from celery import Celery
+
+
+_DISK_WAIT_MS: Final = 5_000
+_METADATA_PAIRS: Final = 16
+_METADATA_KEY_CHARS: Final = 64
+_METADATA_VALUE_CHARS: Final = 512
+
+
+class Client:
+    """A producer's connection to one fleet: its Redis and its storage. Thread-safe as far as redis-py is."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or read_settings()
+        self.state = BlockingState(self.settings.redis_url)
+        self.blobs = BlockingBlobs(self.settings.blobs_url)
+
+    @cached_property
+    def _producer(self) -> Celery:
+        return create_producer(self.settings.redis_url)
+
+    def submit(
+        self,
+        source: str | Path | Iterable[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        endpoint: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        completion_window: str = "24h",
+    ) -> Batch:
+        """Store the requests and start a batch of them; see `batchord.submit`."""
+        window_s = window_seconds(completion_window)
+        _check_metadata(metadata or {})
+        if endpoint is not None and endpoint not in ENDPOINTS:
+            raise ConfigError(f"endpoint {endpoint!r} is none that a batch may have: {', '.join(ENDPOINTS)}.")
+        file = self._upload(source, model, endpoint)
+        now = int(time.time())
+        batch = BatchObject(
+            id=new_batch_id(),
+            endpoint=endpoint or "",
+            input_file_id=file.id,
+            completion_window=completion_window,
+            status=Status.VALIDATING,
+            created_at=now,
+            expires_at=now + window_s,
+            metadata=dict(metadata) if metadata is not None else None,
+        )
+        self._create(batch)
+        return Batch(self, batch.id)
+
+    def batch(self, batch_id: str) -> Batch:
+        """Give a handle on a batch.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+        handle = Batch(self, batch_id)
+        handle.read()
+        return handle
+
+    def plan(self, batch_id: str) -> None:
+        """Ask the fleet to plan a batch; where the broker is away, the sweep asks later."""
+        with suppress(StateUnavailableError):
+            send(self._producer, Step.PLAN, batch_id)
+
+    def feed(self, batch_id: str) -> None:
+        """Ask the fleet to look at a batch now; where the broker is away, the sweep asks later."""
+        with suppress(StateUnavailableError):
+            send(self._producer, Step.FEED, batch_id)
+
+    def revive(self, batch_id: str) -> None:
+        """Make a batch ready to go on whose fleet is known to be dead, as after a run that was killed.
+
+        The messages of that fleet are dropped, and published again from the state by the sweep that this sends.
+        """
+        record = self.batch(batch_id).read()
+        queues = [CONTROL_QUEUE, *map(provider_queue, record.shards)]
+        self.state.run_all([broker_queues.clear(queues), leases.end_all(batch_id)])
+        for provider in record.shards:
+            for number, _ in self.state.run(shards.open_numbers(batch_id, provider)):
+                shard = Shard(batch_id, provider, number)
+                self.state.run_all([shards.disown(shard), shards.touch(shard, 0)])
+        with suppress(StateUnavailableError):
+            send(self._producer, Step.PLAN, batch_id)
+            send(self._producer, Step.SWEEP)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.state.close()
+
+    def _upload(
+        self, source: str | Path | Iterable[Mapping[str, Any]], model: str | None, endpoint: str | None
+    ) -> FileObject:
+        file_id, now = new_file_id(), int(time.time())
+        content: Path | Iterator[bytes]
+        if isinstance(source, str | Path):
+            if model is not None:
+                raise ConfigError("model goes with requests given one by one; the lines of a file name their own.")
+            name, content = Path(source).name, _existing(Path(source))
+        else:
+            name, content = "requests.jsonl", encode_items(source, model=model, endpoint=endpoint)
+        size_bytes = self.blobs.put(paths.file(file_id), content)
+        file = FileObject(
+            id=file_id,
+            bytes=size_bytes,
+            created_at=now,
+            filename=name,
+            purpose="batch",
+            expires_at=now + BATCH_FILE_LIFE_S,
+        )
+        self.state.run_all(files.write(file))
+        return file
+
+    def _create(self, batch: BatchObject) -> None:
+        """Write the batch and wait until it is on the server's disk; only then is it the fleet's."""
+        self.state.run(batches.activate(batch.id, batch.created_at))
+        self.state.run(batches.create(batch))
+        with suppress(StateError):  # a server without an append-only file keeps nothing on disk, as its operator chose
+            self.state.run(batches.durable(_DISK_WAIT_MS))
+        self.plan(batch.id)
+
+
+def submit(  # noqa: PLR0913 (what a batch is, and where)
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    model: str | None = None,
+    endpoint: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    completion_window: str = "24h",
+    settings: Settings | None = None,
+) -> Batch:
+    """Hand requests to the running fleet of BATCHORD_REDIS_URL and BATCHORD_STORAGE_URL as one batch.
+
+    Args:
+        source: the path of a JSONL file in the form of OpenAI's Batch API, or the requests themselves, each a mapping
+            with `custom_id` and either `body` or `message` (see `batchord.items`).
+        model: for requests that name none.
+        endpoint: such as `/v1/chat/completions`; if None, the first request says it.
+        metadata: at most 16 short strings by name, given back with the batch.
+        completion_window: such as `24h`; lines that have not been sent by then expire.
+        settings: in place of the BATCHORD_* variables.
+
+    Raises:
+        ConfigError: an argument or a setting is wrong.
+        ItemError: one of the requests has neither form.
+        UnavailableError: Redis or the storage does not answer.
+    """
+    return Client(settings).submit(
+        source, model=model, endpoint=endpoint, metadata=metadata, completion_window=completion_window
+    )
+
+
+def _check_metadata(metadata: Mapping[str, str]) -> None:
+    """Hold metadata to the bounds of OpenAI's Batch API."""
+    if len(metadata) > _METADATA_PAIRS:
+        raise ConfigError(f"metadata has {len(metadata)} pairs; at most {_METADATA_PAIRS} are kept.")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigError(f"metadata[{key!r}] is not a string by a string.")
+        if len(key) > _METADATA_KEY_CHARS or len(value) > _METADATA_VALUE_CHARS:
+            raise ConfigError(
+                f"metadata[{key!r}] is too long; a key has at most {_METADATA_KEY_CHARS} characters, "
+                f"a value {_METADATA_VALUE_CHARS}."
+            )
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"The input file {path} {'is no regular file' if path.exists() else 'does not exist'}.")
+    return path
