@@ -12,6 +12,7 @@ from batchord.processes import watch_lifeline
 from batchord.settings import read_settings
 from workers.celery_app import create_celery
 
+_CLOSE_S = 30
 _QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
@@ -26,8 +27,8 @@ def main(arguments: list[str]) -> int:
     except BatchordError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), grace_s=settings.drain_timeout_s)
-    app.worker_main(["worker", *_QUIET, *arguments])
+    watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), grace_s=settings.drain_timeout_s + _CLOSE_S)
+    app.worker_main(["worker", *_QUIET, "--hostname", f"batchord-{os.getpid()}@%h", *arguments])
     return 0
 
 

@@ -26,8 +26,13 @@ def broker_settings(redis_url: str) -> dict[str, str]:
             settings = {"broker_url": _tcp_url(url, ALIAS, database)}
         case "rediss":
             # kombu takes no alias of a TLS scheme, but a transport by name; and without this option it would not verify.
-            tls = {"ssl_cert_reqs": "required"} | {name: query.pop(name) for name in list(query) if name.startswith("ssl_")}
-            settings = {"broker_url": f"{_tcp_url(url, 'rediss', database)}?{urlencode(tls)}", "broker_transport": ALIAS}
+            tls = {"ssl_cert_reqs": "required"} | {
+                name: query.pop(name) for name in list(query) if name.startswith("ssl_")
+            }
+            settings = {
+                "broker_url": f"{_tcp_url(url, 'rediss', database)}?{urlencode(tls)}",
+                "broker_transport": ALIAS,
+            }
         case _:
             raise ConfigError(f"{url.scheme}:// is no Redis URL: use redis://, rediss:// or unix:///path")
     if query:

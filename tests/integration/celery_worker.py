@@ -53,6 +53,7 @@ class Context:
 
     def drain(self) -> None:
         self.draining.set()
+        self.told = asyncio.ensure_future(self.redis.rpush("context", "draining"))
 
 
 def create_app(socket_path: str, scheme: str = "redis") -> Celery:

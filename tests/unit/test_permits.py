@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from workers.permits import Draining, Permits, share, slots
+
+
+class Crowd:
+    """Holders of permits, each of which leaves when it is told to."""
+
+    def __init__(self, permits: Permits, size: int) -> None:
+        self.inside = 0
+        self.peak = 0
+        self._leave = asyncio.Semaphore(0)
+        self.tasks = [asyncio.create_task(self._visit(permits)) for _ in range(size)]
+
+    async def _visit(self, permits: Permits) -> None:
+        async with permits.one():
+            self.inside += 1
+            self.peak = max(self.peak, self.inside)
+            await self._leave.acquire()
+            self.inside -= 1
+
+    async def release(self, count: int) -> None:
+        for _ in range(count):
+            self._leave.release()
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_no_more_than_the_limit_hold_a_permit() -> None:
+    crowd = Crowd(Permits(3), 10)
+    await settle()
+    assert crowd.inside == 3
+    await crowd.release(10)
+    await asyncio.gather(*crowd.tasks)
+    assert crowd.peak == 3
+
+
+async def test_a_raised_limit_lets_those_who_wait_in_at_once() -> None:
+    permits = Permits(1)
+    crowd = Crowd(permits, 5)
+    await settle()
+    permits.resize(4)
+    await settle()
+    assert crowd.inside == 4
+    await crowd.release(5)
+    await asyncio.gather(*crowd.tasks)
+
+
+async def test_a_lowered_limit_lets_nobody_in_until_enough_have_left() -> None:
+    permits = Permits(4)
+    crowd = Crowd(permits, 6)
+    await settle()
+    permits.resize(2)
+    await crowd.release(2)
+    assert crowd.inside == 2
+    await crowd.release(1)
+    assert crowd.inside == 2
+    await crowd.release(3)
+    await asyncio.gather(*crowd.tasks)
+
+
+async def test_a_waiter_that_is_cancelled_takes_nobody_s_turn() -> None:
+    crowd = Crowd(Permits(1), 3)
+    await settle()
+    crowd.tasks[1].cancel()
+    await crowd.release(1)
+    assert crowd.inside == 1
+    await crowd.release(1)
+    await asyncio.gather(crowd.tasks[0], crowd.tasks[2])
+
+
+async def test_a_permit_granted_to_one_who_is_cancelled_at_that_moment_is_not_lost() -> None:
+    permits = Permits(1)
+    crowd = Crowd(permits, 3)
+    await settle()
+    permits.resize(2)  # grants the second one's turn, which it has not seen yet
+    crowd.tasks[1].cancel()
+    await settle()
+    assert crowd.inside == 2
+    await crowd.release(2)
+    await asyncio.gather(crowd.tasks[0], crowd.tasks[2])
+
+
+async def test_draining_turns_away_those_who_wait_and_those_who_come_but_not_the_holders() -> None:
+    permits = Permits(1)
+    crowd = Crowd(permits, 2)
+    await settle()
+    permits.drain()
+    with pytest.raises(Draining):
+        await crowd.tasks[1]
+    with pytest.raises(Draining):
+        async with permits.one():
+            pass
+    await crowd.release(1)
+    await crowd.tasks[0]
+
+
+@pytest.mark.parametrize(("limit", "workers", "part"), [(256, 1, 256), (256, 2, 128), (10, 3, 3), (1, 5, 1), (8, 0, 8)])
+def test_a_worker_s_share_is_an_equal_part_and_at_least_one(limit: int, workers: int, part: int) -> None:
+    assert share(limit, workers) == part
+
+
+@pytest.mark.parametrize("limit", [1, 64, 1000])
+def test_there_are_more_slots_than_permits_so_that_none_is_idle(limit: int) -> None:
+    assert slots(limit) > limit
