@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -104,7 +105,7 @@ class Batch:
 
     def lines(self, file_id: str) -> Iterator[bytes]:
         """Iterate over the lines of one of the batch's files, without their newlines."""
-        splitter = LineSplitter()
+        splitter = LineSplitter(sys.maxsize)
         for chunk in self.content(file_id):
             yield from (line.raw for line in splitter.feed(chunk) if line.raw is not None)
         yield from (line.raw for line in splitter.close() if line.raw is not None)

@@ -53,7 +53,7 @@ class Client:
     def _producer(self) -> Celery:
         return create_producer(self.settings.redis_url)
 
-    def submit(
+    def submit(  # noqa: PLR0913 (what a batch is)
         self,
         source: str | Path | Iterable[Mapping[str, Any]],
         *,
@@ -61,8 +61,12 @@ class Client:
         endpoint: str | None = None,
         metadata: Mapping[str, str] | None = None,
         completion_window: str = "24h",
+        batch_id: str | None = None,
     ) -> Batch:
-        """Store the requests and start a batch of them; see `batchord.submit`."""
+        """Store the requests and start a batch of them; see `batchord.submit`.
+
+        With a `batch_id` of the caller's own, submitting the same requests again makes no second batch.
+        """
         window_s = window_seconds(completion_window)
         _check_metadata(metadata or {})
         if endpoint is not None and endpoint not in ENDPOINTS:
@@ -70,7 +74,7 @@ class Client:
         file = self._upload(source, model, endpoint)
         now = int(time.time())
         batch = BatchObject(
-            id=new_batch_id(),
+            id=batch_id or new_batch_id(),
             endpoint=endpoint or "",
             input_file_id=file.id,
             completion_window=completion_window,

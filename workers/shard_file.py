@@ -6,14 +6,17 @@ An input part begins with a header, then has `[line, custom_id, body]`; output a
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from batchord.contract import outcome_line
+from batchord.validation import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
 
     from batchord.contract import Answer, LineError
 
@@ -99,8 +102,7 @@ def encode_trace(trace: Trace) -> msgspec.Raw:
 
 async def read_part(chunks: AsyncIterator[bytes]) -> AsyncIterator[PartLine]:
     """Read an output or error part, streaming."""
-    rest = b""
+    splitter = LineSplitter(sys.maxsize)
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield _read_part(line)
+        for line in splitter.feed(chunk):
+            yield _read_part(line.raw or b"")

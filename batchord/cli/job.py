@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 class Job(msgspec.Struct, frozen=True):
-    """One run: its batch, and the input and output that the batch is for."""
+    """One run: its batches, each but the first of what the one before left unanswered, and what they are for."""
 
-    batch_id: str
+    batch_ids: tuple[str, ...]
     input_digest: str
     output: str
+
+    def also(self, batch_id: str) -> Job:
+        """Give the same run with one more batch."""
+        return msgspec.structs.replace(self, batch_ids=(*self.batch_ids, batch_id))
 
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:

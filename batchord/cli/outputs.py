@@ -6,7 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from batchord.errors import ConfigError
 
@@ -26,6 +26,14 @@ class Paths:
     output: Path
     errors: Path
     data_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Lines written to the output file, and to the errors file."""
+
+    succeeded: int
+    failed: int
 
 
 def check_writable(path: Path) -> None:
@@ -65,8 +73,8 @@ def check_room(data_dir: Path, input_path: Path) -> None:
         )
 
 
-def write_output(path: Path, content: Iterable[bytes]) -> None:
-    """Write an output file; a crash leaves the old file or the new one, never a part.
+def write_output(path: Path, content: Iterable[bytes]) -> int:
+    """Write an output file and give its number of lines; a crash leaves the old file or the new one, never a part.
 
     Raises:
         ConfigError: it cannot be written; the results are still in the data directory.
@@ -74,7 +82,7 @@ def write_output(path: Path, content: Iterable[bytes]) -> None:
     part = _part(path)
     try:
         with part.open("wb") as file:
-            file.writelines(content)
+            lines = sum(_written(file, chunk) for chunk in content)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
@@ -85,6 +93,12 @@ def write_output(path: Path, content: Iterable[bytes]) -> None:
     finally:
         with suppress(OSError):
             part.unlink()
+    return lines
+
+
+def _written(file: BinaryIO, chunk: bytes) -> int:
+    file.write(chunk)
+    return chunk.count(b"\n")
 
 
 def _part(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from batchord.cli.outputs import Paths
+    from batchord.cli.outputs import Counts, Paths
     from batchord.state.batches import BatchRecord
 
 _ERRORS_READ: Final = 1_000
@@ -44,60 +45,65 @@ class _Line(msgspec.Struct):
     error: _Error | None = None
 
 
-def tell(record: BatchRecord, where: Paths, reason: str | None, *, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What there is to say: the run's last batch, the lines written in all, and where."""
+
+    record: BatchRecord
+    counts: Counts
+    where: Paths
+
+    def facts(self) -> dict[str, Any]:
+        """Give the summary as values; times in seconds, rates in lines a second."""
+        batch, batch_s = self.record.batch, _batch_s(self.record)
+        return {
+            "batch_id": batch.id,
+            "status": batch.status,
+            "total": self.counts.succeeded + self.counts.failed,
+            "completed": self.counts.succeeded,
+            "failed": self.counts.failed,
+            "retries": self.record.retries,
+            "plan_s": round(max(0.0, self.record.started_ms / 1000 - batch.created_at), 3),
+            "batch_s": round(batch_s, 3),
+            "lines_per_s": round(batch.request_counts.total / batch_s, 1) if batch_s else None,
+            "usage": batch.usage,
+            "output": str(self.where.output),
+            "errors": str(self.where.errors) if self.counts.failed else None,
+            "data_dir": str(self.where.data_dir),
+        }
+
+    def sentences(self) -> list[str]:
+        """Give the summary for people."""
+        batch, counts, batch_s = self.record.batch, self.counts, _batch_s(self.record)
+        rate = f" ({batch.request_counts.total / batch_s:,.0f} lines/s)" if batch_s else ""
+        retries = f", {self.record.retries:,} retries" if self.record.retries else ""
+        succeeded = f"{counts.succeeded:,} of {counts.succeeded + counts.failed:,} lines succeeded in {batch_s:,.1f} s"
+        lines = [
+            f"{batch.status}: {succeeded}{rate}{retries}",
+            f"tokens: {batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out",
+            f"output: {self.where.output}",
+        ]
+        if counts.failed:
+            lines.append(f"errors: {self.where.errors} ({counts.failed:,} lines)")
+            lines.append(f"most common error: {most_common_error(self.where.errors)}")
+        return [*lines, f"data:   {self.where.data_dir} (needed only to run this again; delete it when you are done)"]
+
+
+def tell(summary: Summary, *, as_json: bool) -> None:
     """Print the summary: for people on standard error, or as JSON on standard output."""
     if as_json:
-        click.echo(msgspec.json.encode(facts(record, where)).decode())
+        click.echo(msgspec.json.encode(summary.facts()).decode())
     else:
-        click.echo("\n".join(_sentences(record, where, reason)), err=True)
+        click.echo("\n".join(summary.sentences()), err=True)
 
 
-def facts(record: BatchRecord, where: Paths) -> dict[str, Any]:
-    """Give the summary as values; times in seconds, rates in lines a second."""
-    counts, usage, batch_s = record.batch.request_counts, record.batch.usage, _batch_s(record)
-    return {
-        "batch_id": record.batch.id,
-        "status": record.batch.status,
-        "total": counts.total,
-        "completed": counts.completed,
-        "failed": counts.failed,
-        "retries": record.retries,
-        "plan_s": round(max(0.0, record.started_ms / 1000 - record.batch.created_at), 3),
-        "batch_s": round(batch_s, 3),
-        "lines_per_s": round(counts.total / batch_s, 1) if batch_s else None,
-        "usage": usage,
-        "output": str(where.output),
-        "errors": str(where.errors) if record.batch.error_file_id else None,
-        "data_dir": str(where.data_dir),
-    }
-
-
-def most_common_error(errors: Path) -> str | None:
+def most_common_error(errors: Path) -> str:
     """Give the reason that most of the first lines of an errors file have, with a hint where we have one."""
     with errors.open("rb") as file:
         reasons = Counter(_reason(line) for line in islice(file, _ERRORS_READ))
-    if not reasons:
-        return None
     ((code, message), times), *_ = reasons.most_common(1)
     hint = _HINTS.get(code, "")
     return f"{code}: {message} ({times:,} lines). {hint}".rstrip()
-
-
-def _sentences(record: BatchRecord, where: Paths, reason: str | None) -> list[str]:
-    counts, usage, batch_s = record.batch.request_counts, record.batch.usage, _batch_s(record)
-    rate = f" ({counts.total / batch_s:,.0f} lines/s)" if batch_s else ""
-    retries = f", {record.retries:,} retries" if record.retries else ""
-    succeeded = f"{counts.completed:,} of {counts.total:,} lines succeeded in {batch_s:,.1f} s"
-    lines = [
-        f"{record.batch.status}: {succeeded}{rate}{retries}",
-        f"tokens: {usage.input_tokens:,} in, {usage.output_tokens:,} out",
-        f"output: {where.output}",
-    ]
-    if record.batch.error_file_id:
-        lines.append(f"errors: {where.errors} ({counts.total - counts.completed:,} lines)")
-    if reason:
-        lines.append(f"most common error: {reason}")
-    return [*lines, f"data:   {where.data_dir} (needed only to run this again; delete it when you are done)"]
 
 
 def _batch_s(record: BatchRecord) -> float:

@@ -102,7 +102,8 @@ def test_app_and_workers_are_not_importable_by_users_programs(installed: Path, t
 def test_the_command_line_shows_its_help_without_the_servers_packages(installed: Path, tmp_path: Path) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     server = [Requirement(text).name.replace("-", "_") for text in project["optional-dependencies"]["server"]]
-    code = f"import sys; sys.modules.update(dict.fromkeys({server})); from batchord.cli import main; main(['--help'])"
+    hide = f"import sys; sys.modules.update(dict.fromkeys({server}))"
+    code = f"{hide}; sys.argv = ['batchord', '--help']; from batchord.cli import main; main()"
     shown = run([installed / "python", "-c", code], cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "submit" in shown.stdout

@@ -27,8 +27,9 @@ MEASURES: dict[str, Callable[[Run], float]] = {
     "cpu_total_ms_per_line": lambda run: 1000 * run.cpu_total_s / run.lines,
     "server_cpu_ms_per_line": lambda run: 1000 * run.server_cpu_s / run.lines,
     "peak_bytes": lambda run: run.peak_bytes,
-    "plan_s": lambda run: run.reported.get("plan_s", 0.0),
+    "before_s": lambda run: run.before_s,
     "batch_s": lambda run: run.batch_s,
+    "after_s": lambda run: run.after_s,
     "upstream_s": lambda run: run.upstream_s,
     "wall_s": lambda run: run.wall_s,
 }
@@ -109,18 +110,22 @@ def speed_table(comparisons: Iterable[Comparison]) -> Table:
 
 
 def phase_table(comparisons: Iterable[Comparison]) -> Table:
-    """Show the medians of each phase's seconds, of the peak of memory, and of the server's CPU."""
-    headings = ("latency ms\n/ in flight", "plain\nbatch s", "\nwall s", "\npeak MB")
-    table = _table(
-        "Whole commands from a cold start", *headings, "batchord\nplan s", "\nbatch s", "\nwall s", "\npeak MB"
-    )
+    """Show medians: the seconds before, in and after the batch phase, and the peak of memory."""
+    headings = ("latency ms\n/ in flight", "plain\nbatch s", "\nwall s", "\nMB")
+    table = _table("Whole commands", *headings, "batchord\nbefore s", "\nbatch s", "\nafter s", "\nwall s", "\nMB")
     for each in comparisons:
-        plain, batchord = each.plain, each.batchord
-        seconds = (plain["batch_s"], plain["wall_s"], batchord["plan_s"], batchord["batch_s"], batchord["wall_s"])
-        cells = [f"{spread.median:.2f}" for spread in seconds]
-        megabytes = [f"{spread.median / MEGABYTE:.0f}" for spread in (plain["peak_bytes"], batchord["peak_bytes"])]
-        table.add_row(_condition(each.cell), *cells[:2], megabytes[0], *cells[2:], megabytes[1])
+        plain = _seconds(each.plain, "batch_s", "wall_s")
+        batchord = _seconds(each.batchord, "before_s", "batch_s", "after_s", "wall_s")
+        table.add_row(_condition(each.cell), *plain, _peak(each.plain), *batchord, _peak(each.batchord))
     return table
+
+
+def _seconds(measures: dict[str, Spread], *names: str) -> list[str]:
+    return [f"{measures[name].median:.2f}" for name in names]
+
+
+def _peak(measures: dict[str, Spread]) -> str:
+    return f"{measures['peak_bytes'].median / MEGABYTE:.0f}"
 
 
 def memory_table(peaks: Sequence[Peak]) -> Table:

@@ -52,14 +52,18 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took. The batch phase is what both tools do: from the first request to the output's last line."""
+    """What one run took. The batch phase is what both tools do: from the first line read for sending to the last written.
+
+    `before_s` is the start of the command and, for batchord, its plan; `after_s` its export and its end.
+    """
 
     tool: Tool
     cell: Cell
     lines: int
+    before_s: float
     batch_s: float
+    after_s: float
     upstream_s: float
-    wall_s: float
     cpu_batch_s: float
     cpu_total_s: float
     peak_bytes: int
@@ -67,6 +71,11 @@ class Run:
     requests: int
     peak_in_flight: int
     reported: dict[str, Any]
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds from the command's start to its end."""
+        return self.before_s + self.batch_s + self.after_s
 
 
 class _Response(msgspec.Struct):
@@ -112,18 +121,26 @@ def run(tool: Tool, cell: Cell, source: Input, folder: Path, workers: int) -> Ru
         usage, reported = finish(command, folder)
         server.terminate()
         server.wait(SERVER_TIMEOUT_S)
-    served: dict[str, Any] = last_object(folder / "upstream" / "stdout")
     check_output(folder / "output.jsonl", source.lines)
-    batch_s, first_at_s = float(reported["batch_s"]), served["first_at_s"]
+    return _measured(tool, cell, source, usage, reported, last_object(folder / "upstream" / "stdout"))
+
+
+def _measured(
+    tool: Tool, cell: Cell, source: Input, usage: Usage, reported: dict[str, Any], served: dict[str, Any]
+) -> Run:
+    # A tool that does not say when its batch phase began is taken to have begun with its first request.
+    started_at: float = reported.get("started_at", served["first_at"])
+    ended_at: float = started_at + reported["batch_s"]
     return Run(
         tool=tool,
         cell=cell,
         lines=source.lines,
-        batch_s=batch_s,
-        upstream_s=served["last_at_s"] - first_at_s,
-        wall_s=usage.wall_s,
-        cpu_batch_s=usage.cpu_until(first_at_s + batch_s) - usage.cpu_until(first_at_s),
-        cpu_total_s=usage.total_cpu_s,
+        before_s=started_at - usage.at[0],
+        batch_s=reported["batch_s"],
+        after_s=usage.at[-1] - ended_at,
+        upstream_s=served["last_at"] - served["first_at"],
+        cpu_batch_s=usage.cpu_until(ended_at) - usage.cpu_until(started_at),
+        cpu_total_s=usage.cpu_s[-1],
         peak_bytes=usage.peak_bytes,
         server_cpu_s=served["cpu_s"],
         requests=served["requests"],

@@ -23,35 +23,20 @@ GRACE_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The samples of one tree: cumulative CPU seconds at monotonic times, and the highest sum of its memory."""
+    """The samples of one tree: cumulative CPU seconds at epoch times, and the highest sum of its memory."""
 
-    at_s: Sequence[float]
+    at: Sequence[float]
     cpu_s: Sequence[float]
     peak_bytes: int
 
-    @property
-    def started_s(self) -> float:
-        """When the first sample was taken."""
-        return self.at_s[0]
-
-    @property
-    def wall_s(self) -> float:
-        """How long the tree ran."""
-        return self.at_s[-1] - self.at_s[0]
-
-    @property
-    def total_cpu_s(self) -> float:
-        """All CPU that the tree used."""
-        return self.cpu_s[-1]
-
-    def cpu_until(self, at_s: float) -> float:
+    def cpu_until(self, at: float) -> float:
         """Give the CPU seconds used until a time, between two samples in proportion."""
-        after = bisect_right(self.at_s, at_s)
+        after = bisect_right(self.at, at)
         if after == 0:
             return 0.0
-        if after == len(self.at_s):
+        if after == len(self.at):
             return self.cpu_s[-1]
-        share = (at_s - self.at_s[after - 1]) / (self.at_s[after] - self.at_s[after - 1])
+        share = (at - self.at[after - 1]) / (self.at[after] - self.at[after - 1])
         return self.cpu_s[after - 1] + share * (self.cpu_s[after] - self.cpu_s[after - 1])
 
 
@@ -93,22 +78,22 @@ def watch(started: subprocess.Popen[bytes], timeout_s: float) -> Usage:
         TimeoutError: it ran longer than `timeout_s`.
     """
     root = psutil.Process(started.pid)
-    at_s, cpu_s, peak_bytes = [time.monotonic()], [0.0], 0
+    at, cpu_s, peak_bytes = [time.time()], [0.0], 0
     for tick in count():
         # A command that has ended stays readable until somebody waits for it: the last sample has all of its CPU.
         ended = root.status() == psutil.STATUS_ZOMBIE
         tree = [root, *root.children(recursive=True)]
-        at_s.append(time.monotonic())
+        at.append(time.time())
         cpu_s.append(max(cpu_s[-1], sum(map(cpu_of, tree))))
         if tick % MEMORY_EVERY == 0:
             peak_bytes = max(peak_bytes, sum(map(memory_of, tree)))
         if ended:
             break
-        if at_s[-1] - at_s[0] > timeout_s:
+        if at[-1] - at[0] > timeout_s:
             raise TimeoutError(f"still running after {timeout_s} s: {started.args!r}")
         time.sleep(INTERVAL_S)
     started.wait()
-    return Usage(at_s, cpu_s, peak_bytes)
+    return Usage(at, cpu_s, peak_bytes)
 
 
 def cpu_of(process: psutil.Process) -> float:

@@ -31,7 +31,7 @@ COMPLETION = json.dumps(
 
 
 class Upstream:
-    """The web application and its counts. Times are of the monotonic clock, which all processes of a machine share."""
+    """The web application and its counts. Times are epoch seconds, to be compared with those of the other processes."""
 
     def __init__(self, latency_s: float) -> None:
         self._latency_s = latency_s
@@ -39,14 +39,14 @@ class Upstream:
         self._cpu_before_s = 0.0
         self.requests = 0
         self.peak_in_flight = 0
-        self.first_at_s = 0.0
-        self.last_at_s = 0.0
+        self.first_at = 0.0
+        self.last_at = 0.0
         self.app = web.Application()
         self.app.router.add_post("/v1/chat/completions", self._complete)
 
     async def _complete(self, request: web.Request) -> web.Response:
         if not self.requests:
-            self.first_at_s, self._cpu_before_s = time.monotonic(), time.process_time()
+            self.first_at, self._cpu_before_s = time.time(), time.process_time()
         self.requests += 1
         self._in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
@@ -54,7 +54,7 @@ class Upstream:
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
         self._in_flight -= 1
-        self.last_at_s = time.monotonic()
+        self.last_at = time.time()
         return web.Response(body=COMPLETION, content_type="application/json")
 
     def counts(self) -> dict[str, float]:
@@ -62,8 +62,8 @@ class Upstream:
         return {
             "requests": self.requests,
             "peak_in_flight": self.peak_in_flight,
-            "first_at_s": self.first_at_s,
-            "last_at_s": self.last_at_s,
+            "first_at": self.first_at,
+            "last_at": self.last_at,
             "cpu_s": time.process_time() - self._cpu_before_s,
         }
 

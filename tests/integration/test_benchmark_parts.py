@@ -55,7 +55,8 @@ def test_the_plain_loop_answers_every_line_and_the_server_counts_them(tmp_path: 
 def test_a_batch_cannot_be_faster_than_the_servers_latency_allows(tmp_path: Path, empty: Path) -> None:
     source = runs.write_input(tmp_path / "input.jsonl", 6)
     run = runs.run("plain", Cell(latency_s=0.1, in_flight=2), source, empty, workers=1)
-    assert run.wall_s > run.batch_s >= run.upstream_s >= 0.3
+    assert run.batch_s >= run.upstream_s >= 0.3
+    assert run.before_s > 0 < run.after_s
     assert run.cpu_total_s >= run.cpu_batch_s
 
 
@@ -126,10 +127,10 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("at_s", "cpu_s"), [(9.0, 0.0), (10.0, 0.0), (10.5, 1.0), (11.0, 2.0), (11.75, 2.75), (13.0, 3.0)]
+    ("at", "cpu_s"), [(9.0, 0.0), (10.0, 0.0), (10.5, 1.0), (11.0, 2.0), (11.75, 2.75), (13.0, 3.0)]
 )
-def test_cpu_between_two_samples_is_in_proportion(at_s: float, cpu_s: float) -> None:
-    assert Usage([10.0, 11.0, 12.0], [0.0, 2.0, 3.0], 0).cpu_until(at_s) == pytest.approx(cpu_s)
+def test_cpu_between_two_samples_is_in_proportion(at: float, cpu_s: float) -> None:
+    assert Usage([10.0, 11.0, 12.0], [0.0, 2.0, 3.0], 0).cpu_until(at) == pytest.approx(cpu_s)
 
 
 def _run(tool: runs.Tool, batch_s: float, cpu_batch_s: float) -> runs.Run:
@@ -137,9 +138,10 @@ def _run(tool: runs.Tool, batch_s: float, cpu_batch_s: float) -> runs.Run:
         tool=tool,
         cell=Cell(0.2, 64),
         lines=1_000,
+        before_s=0.5,
         batch_s=batch_s,
+        after_s=0.5,
         upstream_s=batch_s,
-        wall_s=batch_s + 1,
         cpu_batch_s=cpu_batch_s,
         cpu_total_s=cpu_batch_s,
         peak_bytes=1_000_000,

@@ -1,21 +1,34 @@
-"""A Celery app on `workers.transport`, and its worker: run as `transport_worker.py CONFIG.json`, with Celery's options."""
+"""A fleet for the tests of `workers.transport`: the app, and starting its workers and its server.
+
+Run as `transport_worker.py CONFIG.json`, with Celery's options after it, this is a worker.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import subprocess
 import sys
+import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import redis
 from celery import Celery
 from kombu import Exchange, Queue
 
+from batchord.embedded import EmbeddedValkey
 from workers.pool import AsyncTask
 from workers.transport import install
 from workers.transport_inflight import IN_FLIGHT
 from workers.transport_url import broker_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
 
 
 def create_app(config: dict[str, Any]) -> Celery:
@@ -55,6 +68,107 @@ def create_app(config: dict[str, Any]) -> Celery:
         IN_FLIGHT.set_slots(queue, slots)
 
     return app
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+
+
+class Server(EmbeddedValkey):
+    """The embedded Valkey, and a client to look into it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.client = redis.Redis(unix_socket_path=str(self.socket_path))
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        super().__exit__()
+
+    def ask(self, *command: str | float) -> Any:
+        return self.client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis leaves it so
+
+    def size(self, queue: str) -> int:
+        return int(self.ask("LLEN", queue))
+
+    def messages(self, queue: str) -> list[dict[str, Any]]:
+        """The messages of the queue; the last is the next to be consumed."""
+        return [json.loads(message) for message in self.ask("LRANGE", queue, 0, -1)]
+
+    @property
+    def unacked(self) -> int:
+        return int(self.ask("HLEN", "unacked"))
+
+    def is_empty_of(self, queue: str) -> bool:
+        """Whether no message is queued or unacknowledged, at one moment."""
+        with self.client.pipeline(transaction=True) as both:
+            return both.llen(queue).hlen("unacked").execute() == [0, 0]
+
+
+class Fleet:
+    """Workers as processes, and a producer."""
+
+    def __init__(self, server: Server, directory: Path, **config: Any) -> None:
+        self.directory = directory
+        self.server = server
+        self.runs_path = directory / "runs"
+        self.config = {
+            "redis_url": server.url,
+            "runs": str(self.runs_path),
+            "slots": {"work": 100},
+            "visibility_timeout_s": 60,
+            "drain_timeout_s": 30,
+            **config,
+        }
+        self.app: Celery = create_app(self.config)
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(self, level: str = "INFO") -> subprocess.Popen[bytes]:
+        config_path = self.directory / "config.json"
+        config_path.write_text(json.dumps(self.config), encoding="utf-8")
+        name = f"w{len(self.workers)}"
+        log_path = self.directory / f"{name}.log"
+        with log_path.open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, __file__, str(config_path), "-n", f"{name}@test", "-l", level],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+        self.workers.append(worker)
+        wait_until(lambda: b"[tasks]" in log_path.read_bytes() or worker.poll() is not None, "the worker starts")
+        assert worker.poll() is None, log_path.read_text()
+        return worker
+
+    def publish(self, keys: list[str], seconds: float = 0, queue: str = "work") -> None:
+        with self.app.producer_pool.acquire(block=True) as producer, producer.batch(500):
+            for key in keys:
+                self.app.send_task("note", (key, seconds), queue=queue, producer=producer)
+
+    def set_slots(self, queue: str, slots: int, *, by: str) -> None:
+        self.app.send_task("set_slots", (queue, slots), queue=by)
+
+    @property
+    def runs(self) -> Counter[str]:
+        """How often each task began, by key."""
+        return Counter(self.runs_path.read_text(encoding="utf-8").split())
+
+    def wait_for_runs(self, count: int) -> None:
+        wait_until(lambda: len(self.runs) >= count, f"{count} tasks run")
+        assert len(self.runs) == count
+
+    def wait_until_done(self, queue: str = "work") -> None:
+        wait_until(lambda: self.server.is_empty_of(queue), "all is done")
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait(10)
+        self.app.close()
 
 
 if __name__ == "__main__":
