@@ -15,8 +15,10 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="batchord" \
       org.opencontainers.image.description="OpenAI's Batch API for any LLM endpoint, on Celery and Redis" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A volume mounted at the home folder starts as a copy of it, and so belongs to this user.
-RUN useradd --system --user-group --uid 10001 --create-home --home-dir /var/lib/batchord --shell /usr/sbin/nologin batchord
+# A volume mounted there starts as a copy of the folder, and so belongs to this user.
+RUN groupadd --gid 10001 batchord \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/batchord --shell /usr/sbin/nologin batchord \
+    && install --directory --owner=batchord --group=batchord /var/lib/batchord
 COPY --from=build /opt/batchord /opt/batchord
 ENV PATH=/opt/batchord/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

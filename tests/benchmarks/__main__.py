@@ -57,7 +57,7 @@ def main(quick: bool, lines: int, rounds: int, workers: int, out: Path) -> None:
     try:
         with Progress(*_columns(), console=console) as progress:
             measured, peaks = measure_speed(scope, progress), measure_memory(scope, progress)
-    except BenchmarkError as error:
+    except (BenchmarkError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
     comparisons = report.compare(measured)
     tables = [report.speed_table(comparisons), report.phase_table(comparisons), report.memory_table(peaks)]

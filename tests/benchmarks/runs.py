@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run took. The batch phase is what both tools do: from the first line read for sending to the last written.
+    """What one run took. The batch phase is what both tools do: from the start of the sending to the last answer kept.
 
     `before_s` is the start of the command and, for batchord, its plan; `after_s` its export and its end.
     """
@@ -76,6 +76,13 @@ class Run:
     def wall_s(self) -> float:
         """Seconds from the command's start to its end."""
         return self.before_s + self.batch_s + self.after_s
+
+
+class Finished(NamedTuple):
+    """A command that has ended: what it used, and the JSON object that it printed last."""
+
+    usage: Usage
+    reported: dict[str, Any]
 
 
 class _Response(msgspec.Struct):
@@ -118,23 +125,22 @@ def run(tool: Tool, cell: Cell, source: Input, folder: Path, workers: int) -> Ru
         else:
             (folder / "providers.toml").write_text(UPSTREAM.format(base_url=base_url, in_flight=cell.in_flight))
             command = batchord_command(source.path, folder, workers)
-        usage, reported = finish(command, folder)
+        finished = finish(command, folder)
         server.terminate()
         server.wait(SERVER_TIMEOUT_S)
     check_output(folder / "output.jsonl", source.lines)
-    return _measured(tool, cell, source, usage, reported, last_object(folder / "upstream" / "stdout"))
+    return _measured(tool, cell, source.lines, finished, last_object(folder / "upstream" / "stdout"))
 
 
-def _measured(
-    tool: Tool, cell: Cell, source: Input, usage: Usage, reported: dict[str, Any], served: dict[str, Any]
-) -> Run:
+def _measured(tool: Tool, cell: Cell, lines: int, finished: Finished, served: dict[str, Any]) -> Run:
+    usage, reported = finished
     # A tool that does not say when its batch phase began is taken to have begun with its first request.
     started_at: float = reported.get("started_at", served["first_at"])
     ended_at: float = started_at + reported["batch_s"]
     return Run(
         tool=tool,
         cell=cell,
-        lines=source.lines,
+        lines=lines,
         before_s=started_at - usage.at[0],
         batch_s=reported["batch_s"],
         after_s=usage.at[-1] - ended_at,
@@ -173,8 +179,8 @@ def batchord_command(source: Path, folder: Path, workers: int) -> list[str]:
     return [sys.executable, "-m", "batchord.cli", "run", str(source), *flat, "--json"]
 
 
-def finish(command: Sequence[str], folder: Path) -> tuple[Usage, dict[str, Any]]:
-    """Run a command to its end; give what it used, and the JSON object that it printed.
+def finish(command: Sequence[str], folder: Path) -> Finished:
+    """Run a command to its end.
 
     Raises:
         BenchmarkError: it failed; the message ends with what it said.
@@ -184,7 +190,7 @@ def finish(command: Sequence[str], folder: Path) -> tuple[Usage, dict[str, Any]]
     if started.returncode:
         said = (folder / "stderr").read_text(encoding="utf-8", errors="replace")[-2000:]
         raise BenchmarkError(f"{shlex.join(command)}: exit status {started.returncode}\n{said}")
-    return usage, last_object(folder / "stdout")
+    return Finished(usage, last_object(folder / "stdout"))
 
 
 def first_line(path: Path) -> str:
