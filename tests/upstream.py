@@ -3,8 +3,7 @@
 In a test, in a thread of its own, so that a blocked test cannot block it:
 
     with run_upstream() as upstream:
-        upstream.rules = [Rule(match="line-7", status=503, times=2)]
-        ...                                     # send requests to upstream.url
+        upstream.rules = [Rule(match="line-7", status=503, times=2)]  # then send requests to upstream.url
         assert upstream.count("line-7") == 3
 
 In a process of its own, `python -m tests.upstream --port 0 --latency 0.2` prints its base URL as its first line, and
@@ -61,12 +60,12 @@ class Rule(msgspec.Struct, kw_only=True):
 
 
 class Seen(msgspec.Struct):
-    """A request as it came in; times are monotonic seconds, `ended_s` is None while it is being answered."""
+    """A request as it came in (text that is no UTF-8 with marks); `ended_s` is None while it is being answered."""
 
     path: str
     body: str
     headers: dict[str, str]  # by lower-case names
-    started_s: float
+    started_s: float  # monotonic
     ended_s: float | None = None
 
 
@@ -125,7 +124,7 @@ class Upstream:
         return _json(b"{}")
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = (await request.read()).decode(errors="surrogateescape")
+        body = (await request.read()).decode(errors="replace")
         headers = {name.lower(): value for name, value in request.headers.items()}
         seen = Seen(request.path, body, headers, time.monotonic())
         rule = self._rule_for(seen)
@@ -153,17 +152,14 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
-def _error(message: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": "upstream_error", "param": None, "code": None}}
+def _error(message: str) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": "upstream_error", "param": None, "code": None}})
 
 
 def _answer_to(seen: Seen, rule: Rule) -> bytes:
     if rule.status >= 300:
-        return msgspec.json.encode(_error(f"The upstream was told to answer {rule.status}."))
-    try:
-        asked = msgspec.json.decode(seen.body)
-    except msgspec.DecodeError:
-        asked = {}
+        return _error(f"The upstream was told to answer {rule.status}.")
+    asked = msgspec.json.decode(seen.body or "{}")
     if seen.path.endswith("/chat/completions"):
         return msgspec.json.encode(_chat_completion(asked))
     if seen.path.endswith("/embeddings"):
@@ -186,15 +182,12 @@ def _chat_completion(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _embeddings(asked: dict[str, Any]) -> dict[str, Any]:
     given = asked.get("input", "")
-    texts = [str(text) for text in given] if isinstance(given, list) else [str(given)]
+    texts = list(map(str, given)) if isinstance(given, list) else [str(given)]
     vectors = [[byte / 256 for byte in shake_128(text.encode()).digest(4)] for text in texts]
+    items = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     words = sum(len(text.split()) for text in texts)
-    return {
-        "object": "list",
-        "model": asked.get("model"),
-        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)],
-        "usage": {"prompt_tokens": words, "total_tokens": words},
-    }
+    usage = {"prompt_tokens": words, "total_tokens": words}
+    return {"object": "list", "model": asked.get("model"), "data": items, "usage": usage}
 
 
 def _headers(request: web.Request, rule: Rule) -> dict[str, str]:
@@ -206,20 +199,18 @@ async def _whole(request: web.Request, body: bytes, rule: Rule) -> web.StreamRes
         case "truncated":
             body = body[: len(body) // 2]
         case "error_in_success":
-            body = msgspec.json.encode(_error("overloaded inside a success"))
+            body = _error("overloaded inside a success")
+        case "html":
+            body = b"<html><body><h1>Bad Gateway</h1></body></html>"
         case "pretty":
             body = msgspec.json.format(body, indent=2)
         case "huge":
             body = b'{"object":"huge","text":"' + b"x" * rule.size_bytes + b'"}'
     answer = _json(body, rule.status, _headers(request, rule))
+    answer.content_type = "text/html" if rule.fault == "html" else "application/json"
     if rule.fault == "gzip":
         answer.enable_compression(web.ContentCoding.gzip)
     return answer
-
-
-async def _html(request: web.Request, _body: bytes, rule: Rule) -> web.StreamResponse:
-    page = "<html><body><h1>Bad Gateway</h1></body></html>"
-    return web.Response(text=page, status=rule.status, headers=_headers(request, rule), content_type="text/html")
 
 
 async def _hang(_request: web.Request, _body: bytes, _rule: Rule) -> web.StreamResponse:
@@ -263,12 +254,11 @@ def _transport(request: web.Request) -> asyncio.WriteTransport:
     return request.transport
 
 
-# What is not here is a whole answer of HTTP with JSON in it.
+# What is not here is a whole answer of HTTP.
 _FAULTS: dict[Fault | None, Callable[[web.Request, bytes, Rule], Awaitable[web.StreamResponse]]] = {
     "cut": _streamed,
     "cut_chunked": _streamed,
     "hang": _hang,
-    "html": _html,
     "not_http": _not_http,
     "reset": _reset,
     "slow": _streamed,
@@ -278,16 +268,12 @@ _FAULTS: dict[Fault | None, Callable[[web.Request, bytes, Rule], Awaitable[web.S
 @contextmanager
 def run_upstream(latency_s: float = 0.0) -> Iterator[Upstream]:
     """Run a server on a free port of loopback until the block ends; for sync and async tests alike."""
-    upstream = Upstream(latency_s)
-    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-
-    async def serve() -> None:
-        stopped = asyncio.Event()
-        await upstream.serve(0, lambda: started.set_result((asyncio.get_running_loop(), stopped)), stopped)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="upstream", daemon=True)
+    upstream, stopped = Upstream(latency_s), asyncio.Event()
+    started = Future[asyncio.AbstractEventLoop]()
+    serving = upstream.serve(0, lambda: started.set_result(asyncio.get_running_loop()), stopped)
+    thread = threading.Thread(target=asyncio.run, args=(serving,), name="upstream", daemon=True)
     thread.start()
-    loop, stopped = started.result(timeout=10)
+    loop = started.result(timeout=10)
     try:
         yield upstream
     finally:
@@ -304,7 +290,7 @@ async def _serve_until_signalled(port: int, latency_s: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     options = parser.parse_args()

@@ -123,7 +123,6 @@ class TaskPool(BasePool):
         job = Job(
             number=next(self._numbers),
             request=callback.__self__,
-            callback=callback,
             soft_limit_s=soft_timeout or self.options.get("soft_timeout"),
             hard_limit_s=timeout or self.options.get("timeout"),
         )
@@ -201,25 +200,31 @@ class TaskPool(BasePool):
 
     def _record(self, job: Job) -> Callable[[], None]:
         """Record a job's outcome as Celery does; return what is left for when the chord parts are counted."""
-        if isinstance(job.error, GiveBack):
-            return partial(_give_back, job.request)
-        if isinstance(job.error, TimeLimitExceeded):
-            return partial(job.request.on_timeout, soft=False, timeout=job.hard_limit_s)
-        if isinstance(job.request.task, AsyncTask):
-            return partial(job.callback, self._trace(job))
-        return partial(job.callback, _failure(job.error) if job.error else job.value)
+        request = job.request
+        match job.error:
+            case GiveBack():
+                return partial(_give_back, request)
+            case TimeLimitExceeded():
+                return partial(request.on_timeout, soft=False, timeout=job.hard_limit_s)
+        try:
+            return partial(request.on_success, self._trace(job))
+        except BaseException as error:  # noqa: BLE001  (the tracer's own, or a Reject: on_failure knows)
+            return partial(request.on_failure, ExceptionInfo((type(error), error, error.__traceback__)))
 
     def _trace(self, job: Job) -> tuple[int, Any, float]:
-        request = job.request
+        """Return what Celery's tracer does: (whether it failed, the result or the failure, seconds)."""
+        request, task = job.request, job.request.task
+        if not isinstance(task, AsyncTask):
+            if job.error is not None:
+                raise job.error
+            traced: tuple[int, Any, float] = job.value
+            return traced
         _, _, embed = request.message.payload
-        request.request_dict.update(embed, is_eager=False)
-        request.task.finished_job = job
-        try:
-            retval, failed, _, text = trace_task(
-                request.task, request.id, request.args, request.kwargs, request.request_dict, app=self.app
-            )
-        except Exception as error:  # noqa: BLE001  (a Reject of a task's hook; on_failure knows what to do)
-            return _failure(error)
+        request.request_dict.update(embed or {}, is_eager=False)
+        task.finished_job = job
+        retval, failed, _, text = trace_task(
+            task, request.id, request.args, request.kwargs, request.request_dict, app=self.app
+        )
         return (1, retval, 0.0) if failed else (0, text, time.monotonic() - job.started)
 
     def _settle(self, job: Job, conclude: Callable[[], None]) -> None:
@@ -288,7 +293,3 @@ def _check_bases(tasks: Any) -> None:
 def _give_back(request: Any) -> None:
     task_ready(request)
     request.reject(requeue=True)
-
-
-def _failure(error: BaseException) -> tuple[int, ExceptionInfo, float]:
-    return 1, ExceptionInfo((type(error), error, error.__traceback__)), 0.0

@@ -54,7 +54,6 @@ class Job:
 
     number: int
     request: Any  # celery.worker.request.Request
-    callback: Callable[[tuple[int, Any, float]], None]
     soft_limit_s: float | None = None
     hard_limit_s: float | None = None
     started: float = field(default_factory=time.monotonic)
@@ -91,7 +90,7 @@ class LoopThread:
         self._finished = finished
         self._inbox: deque[Job] = deque()
         self._notified = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._closing: asyncio.Event
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="batchord-loop", daemon=True)
@@ -107,6 +106,7 @@ class LoopThread:
 
     def submit(self, job: Job) -> None:
         """Start the job's coroutine soon. A burst of jobs wakes the loop once."""
+        job.stop = lambda: self._call(lambda: self._cancel(job))
         self._inbox.append(job)
         if not self._notified:
             self._notified = True
@@ -146,9 +146,10 @@ class LoopThread:
             await self._cancel_all()
 
     async def _cancel_all(self) -> None:
-        tasks = list(self._tasks)
+        tasks = list(self._tasks.values())
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():  # a second cancellation would break into the cleaning up after the first
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCEL_LIMIT_S)
 
@@ -159,12 +160,15 @@ class LoopThread:
 
     def _start(self, job: Job) -> None:
         task = self.loop.create_task(self._execute(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        job.stop = lambda: self._call(task.cancel)
+        self._tasks[job.number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.number))
         if job.hard_limit_s:
             timer = self.loop.call_later(job.hard_limit_s, self._exceed, job, task)
             task.add_done_callback(lambda _: timer.cancel())
+
+    def _cancel(self, job: Job) -> None:
+        if task := self._tasks.get(job.number):
+            task.cancel()
 
     async def _execute(self, job: Job) -> None:
         _job.set(job)

@@ -1,4 +1,4 @@
-"""What this process has fetched and not yet settled, and how much it may fetch: process-wide, so it outlives connections.
+"""What this process has fetched and not yet settled, and how much it may fetch: it outlives any connection.
 
 Not for what the server knows of it: that is `transport_unacked`.
 """
@@ -6,7 +6,10 @@ Not for what the server knows of it: that is `transport_unacked`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class InFlight:

@@ -25,7 +25,7 @@ def broker_settings(redis_url: str) -> dict[str, str]:
         case "redis":
             settings = {"broker_url": _tcp_url(url, ALIAS, database)}
         case "rediss":
-            # kombu takes no alias of a TLS scheme, but a transport by name; and without this option it would not verify.
+            # kombu takes no alias of a TLS scheme, but a transport by name; and without an option it would not use TLS.
             tls = {"ssl_cert_reqs": "required"} | {
                 name: query.pop(name) for name in list(query) if name.startswith("ssl_")
             }

@@ -15,7 +15,7 @@ from batchord.errors import BatchordError, InputRefusedError
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("batchord"), prog_name="batchord")
 def commands() -> None:
-    r"""Run LLM requests by the batch, against any OpenAI-compatible endpoint.
+    """Run LLM requests by the batch, against any OpenAI-compatible endpoint.
 
     \b
     One command, no services:
@@ -26,7 +26,7 @@ def commands() -> None:
 
     Each line of the input is a request in the form of OpenAI's Batch API:
     {"custom_id": "a-1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "...", "messages": [...]}}
-    """
+    """  # noqa: D301 (click's mark of a paragraph to keep as it is)
 
 
 commands.add_command(run.run)

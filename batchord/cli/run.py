@@ -39,7 +39,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     completion_window: str,
     as_json: bool,
 ) -> None:
-    r"""Run every request of the input file IN and write the answers, in the input's order.
+    """Run every request of the input file IN and write the answers, in the input's order.
 
     It starts a private Valkey and its workers, shows the progress, and ends them. Ctrl-C finishes the requests in
     flight and keeps what is done; the same command run again goes on from there and sends nothing that is answered.
@@ -49,7 +49,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     Exit codes: 0 all lines succeeded; 1 some did not, see the errors file;
                 2 the input was refused, with the reasons, and nothing was sent;
                 3 it could not be carried out; 130 interrupted.
-    """
+    """  # noqa: D301 (click's mark of a paragraph to keep as it is)
     where = Paths(
         input=input_path,
         output=output,

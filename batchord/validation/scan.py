@@ -136,8 +136,6 @@ class Scan:
 
     def _accepted(self, lines: list[Line]) -> Iterator[Accepted]:
         for line in lines:
-            if self.full:
-                return
             self._lines += 1
             if self.full:
                 return

@@ -19,7 +19,6 @@ _SETUP: Final = f"""
     PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
     PRAGMA locking_mode = EXCLUSIVE;
-    PRAGMA temp_store = FILE;
     PRAGMA cache_size = -{_CACHE_KIB};
     CREATE TABLE seen (digest BLOB PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
     BEGIN;

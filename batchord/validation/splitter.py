@@ -48,8 +48,6 @@ class LineSplitter:
         self._held_bytes += len(piece)
         if self._held_bytes <= self._max_line_bytes + _SLACK_BYTES:
             self._held += piece
-        else:
-            self._held.clear()
 
     def _end_line(self, end: bytes) -> Line | None:
         self._number += 1

@@ -53,7 +53,7 @@ def main(quick: bool, lines: int, rounds: int, workers: int, out: Path) -> None:
     """Compare the batch phase of `batchord run` with a plain aiohttp loop, and measure its memory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the commands are ended
     scope = QUICK if quick else Scope(lines, rounds, FULL_CELLS, (1_000, 100_000), workers)
-    console = Console()
+    console, machine = Console(), report.machine()  # before the first run: its load is somebody else's
     try:
         with Progress(*_columns(), console=console) as progress:
             measured, peaks = measure_speed(scope, progress), measure_memory(scope, progress)
@@ -64,7 +64,7 @@ def main(quick: bool, lines: int, rounds: int, workers: int, out: Path) -> None:
     console.print(*tables, sep="\n")
     save(
         out,
-        {"machine": report.machine(), "scope": scope, "comparisons": comparisons, "memory": peaks, "runs": measured},
+        {"machine": machine, "scope": scope, "comparisons": comparisons, "memory": peaks, "runs": measured},
     )
     console.print(f"Saved as {out}")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -51,6 +52,17 @@ class Context:
         await self.redis.rpush("context", "closed")
         await self.redis.aclose()
 
+    async def hold(self, name: str) -> None:
+        """Say that it began, and end when it may; say so too if it is cancelled."""
+        await self.redis.rpush("began", name)
+        try:
+            while not await self.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            await self.redis.rpush("cancelled", name)
+            raise
+        await self.redis.rpush("ended", name)
+
     def drain(self) -> None:
         self.draining.set()
         self.told = asyncio.ensure_future(self.redis.rpush("context", "draining"))
@@ -88,7 +100,9 @@ def create_app(socket_path: str, scheme: str = "redis") -> Celery:
 
 
 def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small task after the other)
-    @app.task(name="join_crowd", base=AsyncTask)
+    task = partial(app.task, shared=False)  # else Celery copies the tasks of one app to the next
+
+    @task(name="join_crowd", base=AsyncTask)
     async def join_crowd(size: int) -> None:
         """End only when `size` of these are inside at once."""
         context.inside += 1
@@ -96,37 +110,29 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
             context.crowd.set()
         await context.crowd.wait()
 
-    @app.task(name="greet", base=AsyncTask)
+    @task(name="greet", base=AsyncTask)
     async def greet(name: str) -> str:
         return f"hello {name} on {current_request().delivery_info['routing_key']}"
 
-    @app.task(name="count")
+    @task(name="count")
     def count(key: str) -> str:
         with redis.Redis.from_url(f"unix://{socket_path_of(app)}") as client:
             return str(client.incr(key))
 
-    @app.task(name="fail", base=AsyncTask)
+    @task(name="fail", base=AsyncTask)
     async def fail() -> None:
         await asyncio.sleep(0)
         raise ValueError("as asked for")
 
-    @app.task(name="cancel_itself", base=AsyncTask)
+    @task(name="cancel_itself", base=AsyncTask)
     async def cancel_itself() -> None:
         raise asyncio.CancelledError
 
-    @app.task(name="hold", base=AsyncTask)
+    @task(name="hold", base=AsyncTask)
     async def hold(name: str) -> None:
-        """Say that it began, and end when it may; say so too if it is cancelled."""
-        await context.redis.rpush("began", name)
-        try:
-            while not await context.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
-                await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
-            await context.redis.rpush("cancelled", name)
-            raise
-        await context.redis.rpush("ended", name)
+        await context.hold(name)
 
-    @app.task(name="ignore_cancellation", base=AsyncTask)
+    @task(name="ignore_cancellation", base=AsyncTask)
     async def ignore_cancellation() -> None:
         while not context.draining.is_set():
             try:
@@ -134,37 +140,48 @@ def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small
             except asyncio.CancelledError:
                 await context.redis.rpush("cancelled", "in vain")
 
-    @app.task(name="wait_for_permit", base=AsyncTask)
+    @task(name="wait_for_permit", base=AsyncTask)
     async def wait_for_permit() -> None:
         await context.redis.rpush("began", "waiting")
         await context.draining.wait()
         raise GiveBack
 
-    @app.task(name="batchord.execute", base=AsyncTask)
+    @task(name="batchord.execute", base=AsyncTask)
     async def execute(how: str) -> None:
         await context.redis.hincrby("ran", current_request().id, 1)
         if how == "fail":
             raise ValueError("as asked for")
         if how == "ignore":
             raise Ignore
+        if how == "wait":
+            await context.draining.wait()
+            raise GiveBack
         if how == "hold":
-            await hold.run(current_request().id)
+            await context.hold(current_request().id)
 
-    @app.task(name="batchord.seal", base=AsyncTask)
+    @task(name="batchord.seal", base=AsyncTask)
     async def seal(gid: str) -> None:
         await context.redis.incr(f"sealed:{gid}")
 
-    @app.task(name="nothing", base=AsyncTask)
+    @task(name="leave")
+    def leave() -> None:
+        sys.exit("as asked for")
+
+    @task(name="leave_async", base=AsyncTask)
+    async def leave_async() -> None:
+        sys.exit("as asked for")
+
+    @task(name="nothing", base=AsyncTask)
     async def nothing() -> None:
         pass
 
     if os.environ.get("WRONG_BASE"):
 
-        @app.task(name="unawaited")
+        @task(name="unawaited")
         async def unawaited() -> None:
             pass
 
-    @app.task(name="gather", base=AsyncTask)
+    @task(name="gather", base=AsyncTask)
     async def gather(parts: list[str]) -> list[str]:
         return sorted(parts)
 

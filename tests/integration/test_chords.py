@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -67,6 +69,23 @@ def let_results_count(site: Site, *, may: bool) -> None:
     site.redis.acl_setuser(
         "results", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=commands
     )
+
+
+@contextmanager
+def watched(site: Site) -> Iterator[Any]:
+    """Give the state of tasks as Celery's monitors see it, from the events."""
+    state = site.app.events.State()
+    before = site.redis.pubsub_numpat()
+    with site.app.connection_for_read() as connection:
+        receiver = site.app.events.Receiver(connection, handlers={"*": state.event})
+        thread = threading.Thread(target=lambda: [None for _ in receiver.consume(limit=None, wakeup=False)])
+        thread.start()
+        try:
+            wait_for(lambda: site.redis.pubsub_numpat() > before)
+            yield state
+        finally:
+            receiver.should_stop = True
+            thread.join(BOUND_S)
 
 
 def runs(site: Site, gid: str) -> int:
@@ -149,15 +168,10 @@ def test_somebody_elses_chord_goes_celerys_way(shared: Site) -> None:
 
 def test_task_events_tell_of_lines_with_their_short_headers(site: Site, gid: str) -> None:
     site.worker(TASK_EVENTS="1")
-    state = site.app.events.State()
-    with site.app.connection_for_read() as connection:
-        receiver = site.app.events.Receiver(connection, handlers={"*": state.event})
-        with receiver.consumer_context(wakeup=False) as (_, _, _):
-            publish(site.app, gid, {0: ("ok",), 1: ("fail",)}, QUEUE, (gid,))
-            wanted = {f"{gid}/0": "SUCCESS", f"{gid}/1": "FAILURE", f"{gid}/seal": "SUCCESS"}
-            while {name: task.state for name, task in state.tasks.items()} != wanted:
-                for _ in receiver.consume(limit=1, timeout=BOUND_S):
-                    pass
+    with watched(site) as state:
+        publish(site.app, gid, {0: ("ok",), 1: ("fail",)}, QUEUE, (gid,))
+        wanted = {f"{gid}/0": "SUCCESS", f"{gid}/1": "FAILURE", f"{gid}/seal": "SUCCESS"}
+        wait_for(lambda: {name: task.state for name, task in list(state.tasks.items())} == wanted)
     assert {task.name for task in state.tasks.values()} == {"batchord.execute", "batchord.seal"}
 
 
@@ -165,8 +179,7 @@ def test_parts_that_the_server_refuses_are_kept_and_nothing_is_acked_meanwhile(s
     let_results_count(site, may=False)
     worker = site.worker(RESULTS_PASSWORD="secret")
     publish_lines(site, gid, range(50))
-    wait_for(lambda: worker.log.count("Chord parts not counted") > 1)
-    assert runs(site, gid) == 50
+    wait_for(lambda: runs(site, gid) == 50 and worker.log.count("Chord parts not counted") > 1)
     assert site.redis.hlen("unacked") == 50
     assert site.redis.get(f"sealed:{gid}") is None
     let_results_count(site, may=True)
@@ -178,12 +191,23 @@ def test_a_stopping_worker_counts_parts_that_were_refused_before(site: Site, gid
     let_results_count(site, may=False)
     worker = site.worker(RESULTS_PASSWORD="secret")
     publish_lines(site, gid, range(50))
-    wait_for(lambda: "Chord parts not counted" in worker.log)
+    wait_for(lambda: runs(site, gid) == 50 and "Chord parts not counted" in worker.log)
     worker.ask_to_stop()
     wait_for(lambda: "Warm shutdown" in worker.log)
     let_results_count(site, may=True)
     assert worker.process.wait(BOUND_S) == 0
     assert (site.redis.llen(QUEUE), site.redis.hlen("unacked"), site.redis.llen("control")) == (0, 0, 1)
+
+
+def test_a_line_that_a_stopping_worker_gives_back_is_waited_for(site: Site, gid: str) -> None:
+    worker = site.worker()
+    publish(site.app, gid, {0: ("ok",), 1: ("wait",)}, QUEUE, (gid,))
+    waiting, _ = chord_keys(gid)
+    wait_for(lambda: runs(site, gid) == 2 and site.redis.smembers(waiting) == {"1"})
+    worker.ask_to_stop()
+    assert worker.process.wait(BOUND_S) == 0
+    assert site.redis.smembers(waiting) == {"1"}
+    assert (site.redis.llen(QUEUE), site.redis.hlen("unacked")) == (1, 0)
 
 
 def test_lost_connections_do_not_lose_or_repeat_the_seal(site: Site, gid: str) -> None:

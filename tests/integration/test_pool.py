@@ -85,6 +85,13 @@ def test_wrong_arguments_are_a_failure(shared: Site) -> None:
         shared.send("greet", "too", "many").get(timeout=BOUND_S)
 
 
+@pytest.mark.parametrize("name", ["leave", "leave_async"])
+def test_a_task_that_tries_to_exit_does_not_take_the_worker_along(shared: Site, name: str) -> None:
+    shared.send(name, ignore_result=True)
+    shared.became_idle()
+    assert shared.send("greet", "again").get(timeout=BOUND_S)
+
+
 def test_a_cancellation_from_within_is_a_failure_and_the_worker_lives_on(shared: Site) -> None:
     with pytest.raises(RuntimeError, match="CancelledError"):
         shared.send("cancel_itself").get(timeout=BOUND_S)

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 def create_app(config: dict[str, Any]) -> Celery:
     """Make the app. `runs` is a file that gets a line for each task begun; `stock_url` is for kombu's own transport."""
     install()
-    app = Celery("transport_worker", set_as_current=False, task_cls=AsyncTask)
+    app = Celery("transport_worker", set_as_current=False)
     stock_url = config.get("stock_url")
     app.conf.update({"broker_url": stock_url} if stock_url else broker_settings(config["redis_url"]))
     app.conf.update(
@@ -58,12 +58,12 @@ def create_app(config: dict[str, Any]) -> Celery:
     )
     runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    @app.task(name="note")
+    @app.task(name="note", base=AsyncTask)
     async def note(key: str, seconds: float) -> None:
         os.write(runs, f"{key}\n".encode())
         await asyncio.sleep(seconds)
 
-    @app.task(name="set_slots")
+    @app.task(name="set_slots", base=AsyncTask)
     async def set_slots(queue: str, slots: int) -> None:
         IN_FLIGHT.set_slots(queue, slots)
 
@@ -126,21 +126,21 @@ class Fleet:
         self.app: Celery = create_app(self.config)
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def start_worker(self, level: str = "INFO") -> subprocess.Popen[bytes]:
+    def start_worker(self) -> subprocess.Popen[bytes]:
         config_path = self.directory / "config.json"
         config_path.write_text(json.dumps(self.config), encoding="utf-8")
         name = f"w{len(self.workers)}"
         log_path = self.directory / f"{name}.log"
         with log_path.open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, __file__, str(config_path), "-n", f"{name}@test", "-l", level],
+                [sys.executable, __file__, str(config_path), "-n", f"{name}@test", "-l", "INFO"],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         self.workers.append(worker)
-        wait_until(lambda: b"[tasks]" in log_path.read_bytes() or worker.poll() is not None, "the worker starts")
+        wait_until(lambda: b" ready." in log_path.read_bytes() or worker.poll() is not None, "the worker starts")
         assert worker.poll() is None, log_path.read_text()
         return worker
 

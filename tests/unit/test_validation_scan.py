@@ -223,7 +223,7 @@ def test_one_line_more_than_allowed_is_refused_and_reading_may_stop() -> None:
         assert scan.full
         assert scan.feed(b"oops\n") == []
         result = scan.finish()
-    assert result.rest == []
+    assert (result.rest, result.lines) == ([], 1_000)
     assert result.problems == (
         BatchProblem(
             line=None,
@@ -283,6 +283,17 @@ def test_a_file_of_bad_lines_takes_no_more_memory_than_a_good_one() -> None:
         tracemalloc.stop()
     assert held_bytes < 1_000_000
     assert peak_bytes < 15_000_000
+
+
+def test_a_chunk_of_very_short_lines_takes_no_memory_for_each() -> None:
+    with Scan(CHAT) as scan:
+        tracemalloc.start()
+        try:
+            scan.feed(b"\n" * 1_000_000)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 1_000_000 + 2_000_000  # the chunk, and its pieces
 
 
 def test_the_deepest_body_that_passes_can_still_have_its_model_replaced() -> None:

@@ -43,8 +43,8 @@ class Answer:
 class Connections:
     """A pool of kept-alive connections, at most `max_concurrency` of them; redirects are not followed.
 
-    Requests go straight to httpx's transport: the client above it costs a quarter more CPU a request for redirects,
-    cookies and authentication that nobody wants here, and it logs every request.
+    Requests go straight to httpx's transport: the client above it costs more CPU a request for redirects, cookies and
+    authentication that nobody wants here, and it logs every request.
     """
 
     def __init__(self, config: Provider, headers: dict[str, str]) -> None:
@@ -57,9 +57,7 @@ class Connections:
     def _open_session(self) -> aiohttp.ClientSession:
         limit = self._config.max_concurrency
         connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE_S, ssl=self._tls)
-        return aiohttp.ClientSession(
-            connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar(), raise_for_status=False
-        )
+        return aiohttp.ClientSession(connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar())
 
     async def post(self, url: httpx2.URL, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send exactly these bytes once, and wait for the whole answer.
