@@ -1,4 +1,4 @@
-"""The Valkey server that the tests share: started once, empty for each test."""
+"""What the tests share: a Valkey server, started once and empty for each test, and a provider's server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from batchord.embedded import EmbeddedValkey
+from tests.upstream import Upstream, run_upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,3 +26,9 @@ def valkey(valkey_server: EmbeddedValkey) -> EmbeddedValkey:
         client.flushall()
         client.script_flush()  # a cached script would hide a missing NOSCRIPT case
     return valkey_server
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with run_upstream() as server:
+        yield server

@@ -206,24 +206,21 @@ class TaskPool(BasePool):
                 return partial(_give_back, request)
             case TimeLimitExceeded():
                 return partial(request.on_timeout, soft=False, timeout=job.hard_limit_s)
+        if not isinstance(request.task, AsyncTask):
+            return partial(request.on_success, job.value) if job.error is None else _failing(request, job.error)
         try:
-            return partial(request.on_success, self._trace(job))
-        except BaseException as error:  # noqa: BLE001  (the tracer's own, or a Reject: on_failure knows)
-            return partial(request.on_failure, ExceptionInfo((type(error), error, error.__traceback__)))
+            return partial(request.on_success, self._replay(job))
+        except Exception as error:  # noqa: BLE001  (an unreadable message, or a hook's Reject: on_failure knows)
+            return _failing(request, error)
 
-    def _trace(self, job: Job) -> tuple[int, Any, float]:
-        """Return what Celery's tracer does: (whether it failed, the result or the failure, seconds)."""
-        request, task = job.request, job.request.task
-        if not isinstance(task, AsyncTask):
-            if job.error is not None:
-                raise job.error
-            traced: tuple[int, Any, float] = job.value
-            return traced
+    def _replay(self, job: Job) -> tuple[int, Any, float]:
+        """Return what the tracer of a `def` task does: (whether it failed, the result or the failure, seconds)."""
+        request = job.request
         _, _, embed = request.message.payload
         request.request_dict.update(embed or {}, is_eager=False)
-        task.finished_job = job
+        request.task.finished_job = job
         retval, failed, _, text = trace_task(
-            task, request.id, request.args, request.kwargs, request.request_dict, app=self.app
+            request.task, request.id, request.args, request.kwargs, request.request_dict, app=self.app
         )
         return (1, retval, 0.0) if failed else (0, text, time.monotonic() - job.started)
 
@@ -293,3 +290,7 @@ def _check_bases(tasks: Any) -> None:
 def _give_back(request: Any) -> None:
     task_ready(request)
     request.reject(requeue=True)
+
+
+def _failing(request: Any, error: BaseException) -> Callable[[], None]:
+    return partial(request.on_failure, ExceptionInfo((type(error), error, error.__traceback__)))

@@ -1,15 +1,14 @@
-"""Our kombu transport: Redis queues fetched in groups, with slots for each queue, and nothing lost or run twice.
+"""Our kombu transport: queues fetched in groups, with slots for each queue, so that nothing is lost or run twice.
 
-Not for publishing, remote control, events or other brokers: those are kombu's stock Redis transport, which this extends.
+Not for publishing, remote control, events or other brokers: those stay kombu's stock Redis transport, which it extends.
 
-One script on the connection on which kombu would wait in BRPOP acknowledges, fetches and registers. Between two fetches
-the server tells of new messages by client-side caching's invalidation (CLIENT TRACKING), which is only a hint: it is
-lost with the connection, no message is.
+One script, on the connection on which kombu would wait in BRPOP, acknowledges, fetches and registers. Until the next
+fetch the server tells of new messages by the invalidations of client-side caching (CLIENT TRACKING). They are hints:
+where they do not come, or are lost with a connection, the worker looks by itself.
 """
 
 from __future__ import annotations
 
-import socket
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +16,7 @@ from kombu.log import get_logger
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
 from kombu.utils.json import loads
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import ResponseError
 
 from workers.transport_inflight import IN_FLIGHT
 from workers.transport_unacked import Unacked, script
@@ -30,11 +29,10 @@ FETCH_LIMIT = 200
 """Most messages of one fetch: delivering them holds the event loop."""
 
 TOLD_INTERVAL_S = 1.0
-UNTOLD_INTERVAL_S = 0.05
-"""How long an idle worker waits until it looks by itself: where the server tells of new messages, and where it can't."""
+"""How long an idle worker waits before it looks by itself, where the server tells of new messages."""
 
-WOKEN = object()
-"""What reading gives for an invalidation."""
+UNTOLD_INTERVAL_S = 0.05
+"""The same, where the server does not."""
 
 logger = get_logger(__name__)
 
@@ -92,7 +90,7 @@ class Channel(stock.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         IN_FLIGHT.offer_slots(self.slots)
-        self._prepared: socket.socket | None = None
+        self._prepared: Any = None
         self._fetch_sha = ""
         self._interval_s = UNTOLD_INTERVAL_S
         self._interval_runs = False
@@ -133,7 +131,7 @@ class Channel(stock.Channel):
         if self._asked is not None:
             self._in_poll = self._asked = None  # Stock would wait for the reply.
         try:
-            if self._prepared is not None and not self.closed and not self._consumers:
+            if self._fetch_sha and not self.closed and not self._consumers:
                 acked = IN_FLIGHT.acked
                 self.unacked().extend(acked, [])
                 IN_FLIGHT.confirm(acked)
@@ -145,6 +143,11 @@ class Channel(stock.Channel):
         super()._basic_cancel(consumer_tag)
         if self._asked is not None and not self.active_queues:
             self._brpop_read()  # What the last fetch brings has no consumer now and goes straight back.
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        if connection is self._prepared:
+            self._prepared = self._asked = None
+        super()._on_connection_disconnect(connection)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Send a fetch, if there is a reason to; the event loop calls this in each round without a reply pending."""
@@ -161,7 +164,7 @@ class Channel(stock.Channel):
             return
         self._queue_cycle.rotate(queues[0])
         connection = self.client.connection
-        if connection._sock is not self._prepared:
+        if self._prepared is None:
             self._prepare(connection)
         keys = [self.unacked_key, self.unacked_index_key, *queues]
         connection.send_command("EVALSHA", self._fetch_sha, len(keys), *keys, FETCH_LIMIT, *free, *acked)
@@ -169,17 +172,19 @@ class Channel(stock.Channel):
         self._asked, self._wanted = (queues, acked), False
 
     def _prepare(self, connection: Any) -> None:
-        """Load the script and ask to be told of new messages: once for each connection, as both are lost with it."""
+        """Load the script and ask to be told of new messages: once for each connection, as both are lost with it.
+
+        A script that is flushed meanwhile is an error of the channel, upon which Celery connects anew.
+        """
         connection.send_command("SCRIPT", "LOAD", script("fetch"))
         self._fetch_sha = connection.read_response()
         try:
             connection.send_command("CLIENT", "TRACKING", "ON", "NOLOOP")
             connection.read_response()
-            connection._parser.set_invalidation_push_handler(lambda _: WOKEN)
             self._interval_s = TOLD_INTERVAL_S
-        except (ResponseError, AttributeError):  # An old or restricted server; an old protocol.
+        except ResponseError:  # Forbidden, or not known there.
             self._interval_s = UNTOLD_INTERVAL_S
-        self._prepared = connection._sock
+        self._prepared = connection
 
     def _brpop_read(self, **options: Any) -> Any:
         """Read all that the connection has: the reply of the fetch, and hints of new messages in any order."""
@@ -188,13 +193,8 @@ class Channel(stock.Channel):
         connection = self.client.connection
         readable = True
         while readable:
-            try:
-                reply = connection.read_response(push_request=True)
-            except NoScriptError:  # Somebody flushed the scripts.
-                self._in_poll = self._asked = self._prepared = None
-                self._wanted = True
-                return True
-            if reply is WOKEN:
+            reply = connection.read_response(push_request=True)
+            if reply is None:  # A hint; no reply is ever null.
                 self._wanted = True
             elif self._asked is not None:
                 self._receive_fetched(reply, *self._asked)
@@ -214,13 +214,9 @@ class Channel(stock.Channel):
             message = loads(raw)
             tag = message["properties"]["delivery_tag"]
         except (ValueError, KeyError, TypeError):
-            logger.exception("Dropped what is no Celery message from queue %s: %.200r", queue, raw)
+            logger.error("Dropped what is no Celery message from queue %s: %.200r", queue, raw)  # noqa: TRY400  (no bug)
             return
-        if not IN_FLIGHT.begin(tag, queue):
-            return
-        if queue in self.connection._callbacks:
-            self.connection._deliver(message, queue)
-        else:
+        if IN_FLIGHT.begin(tag, queue) and not self.connection.deliver(message, queue):
             self.hand_back([tag])
 
     def _look_later(self) -> None:
@@ -246,6 +242,13 @@ class Transport(stock.Transport):
         self._keep()
         visibility_s = self.client.transport_options.get("visibility_timeout", Channel.visibility_timeout)
         loop.call_repeatedly(visibility_s / 4, self._keep)
+
+    def deliver(self, message: dict[str, Any], queue: str) -> bool:
+        """Hand the message to the queue's consumer; False if it has none, any more."""
+        if queue not in self._callbacks:
+            return False
+        self._deliver(message, queue)
+        return True
 
     def _keep(self) -> None:
         for channel in self.channels[:1]:

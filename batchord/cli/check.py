@@ -35,7 +35,11 @@ def check(input_path: Path, providers: Path | None) -> None:
     given = {"providers": providers} if providers else {}
     settings = read_settings(**given)
     routes = load_routes(settings, os.environ) if settings.providers else None
-    with _scan(settings, routes) as scan, Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with (
+        _scan(settings, routes) as scan,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("checking", total=input_path.stat().st_size)
         accepted: Counter[str] = Counter()
         with input_path.open("rb") as file:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FOLDER = Path("example-output")
-TEXT_WIDTH = 80
+TEXT_WIDTH = 64
 
 
 class Hit(NamedTuple):

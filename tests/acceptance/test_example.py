@@ -16,7 +16,10 @@ from examples.stdlib_search.model import Model
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT = None if os.environ.get("BATCHORD_FULL") == "1" else 1_500
+TIMEOUT_S = 600
 QUESTION = "how do I copy a directory tree"
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def shown(folder: Path) -> str:
     command = [sys.executable, "-m", "examples.stdlib_search", "--folder", str(folder), "--question", QUESTION]
     limit = [] if LIMIT is None else ["--limit", str(LIMIT)]
     example = subprocess.run(
-        [*command, *limit], cwd=REPOSITORY, capture_output=True, text=True, timeout=170, check=False
+        [*command, *limit], cwd=REPOSITORY, capture_output=True, text=True, timeout=TIMEOUT_S - 60, check=False
     )
     assert example.returncode == 0, example.stderr
     return example.stdout

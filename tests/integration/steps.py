@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import redis
 from celery.app.task import Context as TaskContext
-from celery.exceptions import Ignore
 
 from batchord.broker import CONTROL_QUEUE, Step, provider_queue
 from batchord.client import Client
@@ -27,17 +26,25 @@ from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
 from batchord.settings import Settings
 from batchord.state import batches, keys
+from batchord.state.connection import StateError
+from batchord.state.keys import Shard
 from batchord.storage import paths
 from workers.celery_app import create_celery
-from workers.pool import GiveBack
+from workers.execute import DuplicateLine, execute
+from workers.feed import feed
+from workers.finalize import finalize
+from workers.patience import patiently
+from workers.permits import Draining
+from workers.plan import plan
 from workers.providers import ProviderError, Request, Response
+from workers.seal import seal
+from workers.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from batchord.state.calls import Call
-    from batchord.state.keys import Shard
     from batchord.state.batches import BatchRecord
     from workers.context import Context
 
@@ -47,7 +54,7 @@ PROVIDERS = ("one", "two")
 QUEUES = (CONTROL_QUEUE, *map(provider_queue, PROVIDERS))
 BOUND_S = 30.0
 
-_ROUNDS = 5_000
+_SWEEPS = 50
 _READS = {"HGETALL", "HMGET", "LLEN", "ZRANGE", "ZRANGEBYSCORE"}
 _PROVIDERS_FILE = "".join(
     f'[providers.{name}]\nkind = "simulated"\nmodels = ["{name}-*"]\nmax_attempts = 2\nmax_concurrency = 64\n'
@@ -101,6 +108,21 @@ class Upstream:
         """Nothing is open."""
 
 
+async def _carry_out(context: Context, message: Message) -> None:
+    """Call the step as `workers.tasks` does; Celery shares tasks between the apps of a process, so not by its app."""
+    batch_id, *rest = map(str, message.args or ("",))
+    shard = Shard(batch_id, rest[0], int(rest[1])) if rest else Shard(batch_id, "", 0)
+    steps: dict[Step, Callable[[], Awaitable[None]]] = {
+        Step.PLAN: lambda: plan(context, batch_id),
+        Step.FEED: lambda: feed(context, batch_id),
+        Step.EXECUTE: lambda: execute(context, shard, int(rest[2])),
+        Step.SEAL: lambda: seal(context, shard),
+        Step.FINALIZE: lambda: finalize(context, batch_id),
+        Step.SWEEP: lambda: sweep(context),
+    }
+    await patiently(steps[message.step])
+
+
 class Worker:
     """One worker process, but for its Celery: `after_write` is told of each write, by its number from 1."""
 
@@ -137,13 +159,13 @@ class Worker:
     async def carry_out(self, message: Message) -> None:
         """Do what Celery's worker does with a message, up to its ack."""
         try:
-            await self._app.tasks[message.step].run(*message.args)
-        except Ignore:
+            await _carry_out(self.context, message)
+        except DuplicateLine:
             return
-        except GiveBack:
-            self.site.redis.rpush(message.queue, message.raw)
+        except Draining:
+            self.site.put_back(message)
             return
-        except (Died, asyncio.CancelledError):
+        except Died:
             raise
         except Exception as error:  # noqa: BLE001  (Celery logs it, acks, and counts the part)
             self.site.failures.append(error)
@@ -167,13 +189,18 @@ class Worker:
         setattr(owner, name, watched)
 
     async def _run_all(self, original: Callable[..., Awaitable[list[Any]]], calls: Sequence[Call[Any]]) -> list[Any]:
-        """Send them one by one, since the connection may break between any two."""
-        answers = []
+        """Send them one by one, since the connection may break between any two; what is refused stops no other."""
+        answers, refused = [], []
         for call in calls:
             self._check_alive()
-            answers += await original([call])
+            try:
+                answers += await original([call])
+            except StateError as error:
+                refused.append(error)
             if call.command[0] not in _READS:
                 await self._wrote()
+        for error in refused:
+            raise error
         return answers
 
     async def _publish(self, original: Callable[..., Awaitable[None]], shard: Shard, indices: Sequence[int]) -> None:
@@ -233,7 +260,7 @@ class Site:
     def __init__(self, redis_url: str, folder: Path, seed: int, **settings: Any) -> None:
         self._folder = folder
         (folder / "providers.toml").write_text(_PROVIDERS_FILE)
-        given = {"stall_s": 1e-6, "shard_lines": 3, "window_lines": 6, "spill_bytes": 2_000, **settings}
+        given = {"stall_s": 1e-6, "shard_lines": 3, "window_lines": 3, "spill_bytes": 2_000, **settings}
         self.settings = Settings(
             redis_url=redis_url, data_dir=folder, providers=folder / "providers.toml", max_problems=5, **given
         )
@@ -329,20 +356,19 @@ class Site:
 
     async def until(self, step: Step) -> Message:
         """Carry messages out until one asks for this step, and give it."""
-        for _ in range(_ROUNDS):
-            message = self.take()
-            assert message is not None, f"no message asks for {step}"
+        while message := self.take():
             if message.step is step:
                 return message
             await self.carry_out(message)
-        raise AssertionError(f"no message asked for {step}")
+        raise AssertionError(f"no message asks for {step}")
 
     async def drive(self, *, at_once: int = 1, lose: float = 0, repeat: float = 0) -> None:
         """Carry out everything in any order, sweeping where no message is left, until the batches have ended.
 
         Of the messages, the share `lose` is lost and the share `repeat` delivered twice.
         """
-        for _ in range(_ROUNDS):
+        most_sweeps = self.sweeps + _SWEEPS
+        while self.sweeps < most_sweeps:
             taken = [message for _ in range(at_once) if (message := self.take())]
             if not taken and not self.redis.exists(keys.ACTIVE):
                 return
@@ -418,12 +444,13 @@ def line(custom_id: str, provider: str = "one", **body: Any) -> dict[str, Any]:
 
 
 def mixed_lines() -> list[dict[str, Any]]:
-    """Give a batch of everything: two providers in turns, more than a window for one, every kind of answer."""
-    kinds = ["ok", "bad", "ok", "large", "ok", "broken", "ok", "ok", "bad", "large", "ok"]
-    return [line(f"{kind}-{number}", "two" if number % 3 == 2 else "one") for number, kind in enumerate(kinds)]
+    """Give a batch of everything: two providers in turns, more than a window of one, every kind of answer."""
+    kinds = ["ok", "bad", "large", "broken", "ok", "ok", "large", "bad"]
+    return [line(f"{kind}-{number}", "two" if number % 3 == 1 else "one") for number, kind in enumerate(kinds)]
 
 
 Trouble = Callable[[Site, Worker, Message], Awaitable[None]]
+Reach = Callable[[Site], Awaitable[Message]]
 
 
 async def undisturbed(sites: Sites, lines: Sequence[dict[str, Any]]) -> Result:
@@ -436,24 +463,33 @@ async def undisturbed(sites: Sites, lines: Sequence[dict[str, Any]]) -> Result:
         return site.result()
 
 
-async def at_each_write(sites: Sites, reach: Callable[[Site], Awaitable[Message]], trouble: Trouble) -> int:
-    """Carry out one step of a mixed batch with trouble after its first write, its second, … and then the rest.
+async def each_moment(
+    sites: Sites, reach: Reach, trouble: Trouble, lines: Sequence[dict[str, Any]] = ()
+) -> AsyncIterator[Site]:
+    """Give a site for each write of one step of a batch: there, trouble came right after that write.
 
-    The batch must always end as if nothing had happened, each of its lines sent once. Gives the number of writes.
+    The step was carried out as far as it came, and then all the rest.
     """
-    expected = await undisturbed(sites, mixed_lines())
     for number in count(1):
         async with sites.new(seed=number) as site:
-            site.submit(mixed_lines())
+            site.submit(lines or mixed_lines())
             message = await reach(site)
             struck = await carry_out_with(site, message, number, trouble)
             await site.drive()
-            assert site.result() == expected, f"after write {number}"
-            assert sorted(site.upstream.calls) == sorted(line["custom_id"] for line in mixed_lines())
-            site.assert_tidy()
+            yield site
         if not struck:
-            return number - 1
-    raise AssertionError
+            return
+
+
+async def changes_nothing(sites: Sites, reach: Reach, trouble: Trouble) -> None:
+    """Check that trouble after any write of a step leaves no trace in the results, and no line is sent twice for it."""
+    expected, moments = await undisturbed(sites, mixed_lines()), 0
+    async for site in each_moment(sites, reach, trouble):
+        moments += 1
+        assert site.result() == expected, f"after write {moments}"
+        assert sorted(site.upstream.calls) == sorted(line["custom_id"] for line in mixed_lines()), moments
+        site.assert_tidy()
+    assert moments > 1
 
 
 async def carry_out_with(site: Site, message: Message, number: int, trouble: Trouble) -> bool:
@@ -484,9 +520,22 @@ async def dies_and_is_lost(site: Site, victim: Worker, _message: Message) -> Non
     await victim.die()
 
 
-async def redis_fails(_site: Site, _victim: Worker, _message: Message) -> None:
-    """Redis carried the write out, but its answer is lost, or the next command is."""
+async def redis_fails(site: Site, _victim: Worker, _message: Message) -> None:
+    """Redis carried the write out, but its answer is lost; it is away for longer than any lease lives."""
+    site.pass_time()
     raise StateUnavailableError("Connection lost, as asked for.")
+
+
+async def is_cancelled(site: Site, _victim: Worker, _message: Message) -> None:
+    """A client cancels the batch; the worker goes on."""
+    site.cancel()
+
+
+async def is_cancelled_and_overtaken(site: Site, _victim: Worker, _message: Message) -> None:
+    """A client cancels the batch, and others end it while the worker hangs."""
+    site.pass_time()
+    site.cancel()
+    await site.drive()
 
 
 async def is_overtaken(site: Site, _victim: Worker, message: Message) -> None:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
 from batchord.broker import Step
-from tests.integration.steps import (
-    Message,
-    Site,
-    Sites,
-    Trouble,
-    at_each_write,
-    dies_and_is_lost,
-    dies_and_is_redelivered,
-    is_overtaken,
-    redis_fails,
-)
+from batchord.lifecycle import Status
+from tests.integration.steps import *
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +22,100 @@ def sites(valkey: EmbeddedValkey, tmp_path: Path) -> Sites:
     return Sites(valkey.url, tmp_path)
 
 
+
 async def planning(site: Site) -> Message:
     return await site.until(Step.PLAN)
 
 
 @pytest.mark.parametrize("trouble", [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken])
 async def test_trouble_after_any_write_changes_nothing(sites: Sites, trouble: Trouble) -> None:
-    assert await at_each_write(sites, planning, trouble) > 10
+    await changes_nothing(sites, planning, trouble)
+
+
+@pytest.mark.parametrize("trouble", [is_cancelled, is_cancelled_and_overtaken])
+async def test_a_cancel_after_any_write_sends_nothing_and_leaves_nothing(sites: Sites, trouble: Trouble) -> None:
+    statuses = set()
+    async for site in each_moment(sites, planning, trouble):
+        statuses.add(site.result().status)
+        if site.result().status is Status.CANCELLED:
+            assert site.upstream.calls == []
+            assert site.result().output is None
+            total = site.record().batch.request_counts.total
+            assert [code for _, code in site.result().unsuccessful] == ["batch_cancelled"] * total
+        site.assert_tidy()
+    assert statuses == {Status.CANCELLED, Status.COMPLETED}  # the last one came after the step's last write
+
+
+async def test_two_plans_at_once_lay_the_batch_once(sites: Sites) -> None:
+    expected = await undisturbed(sites, mixed_lines())
+    async with sites.new(workers=3) as site:
+        site.submit(mixed_lines())
+        message = await site.until(Step.PLAN)
+        await asyncio.gather(*(worker.carry_out(message) for worker in site.workers))
+        await site.drive()
+        assert site.result() == expected
+        assert len(site.upstream.calls) == len(mixed_lines())
+        site.assert_tidy()
+
+
+async def test_a_plan_delivered_after_the_end_changes_nothing(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit(mixed_lines())
+        [message] = site.messages()
+        await site.drive()
+        ended = site.result()
+        await site.carry_out(message)
+        await site.drive()
+        assert site.result() == ended
+        site.assert_tidy()
+
+
+async def test_a_batch_cancelled_before_its_plan_is_not_planned(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit(mixed_lines())
+        assert site.cancel() is Status.CANCELLING
+        await site.drive()
+        assert site.result() == Result(Status.CANCELLED, None, None, site.result().counts)
+        assert (site.upstream.calls, site.record().batch.request_counts.total) == ([], 0)
+        site.assert_tidy()
+
+
+async def test_an_input_file_deleted_before_the_plan_fails_the_batch(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit(mixed_lines())
+        site.client.blobs.delete_folder("files/")
+        await site.drive()
+        [problem] = site.record().batch.errors
+        assert (site.result().status, problem.code, problem.line) == (Status.FAILED, "invalid_request", None)
+        site.assert_tidy()
+
+
+async def test_a_problem_in_the_last_line_fails_the_batch_and_leaves_no_shard(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit([*mixed_lines(), line("ok-0"), line("ok-9", "three")])
+        message = await site.until(Step.PLAN)
+        await site.carry_out(message)
+        assert {message.step for message in site.messages()} == {Step.FINALIZE}
+        await site.drive()
+        problems = [(problem.line, problem.code) for problem in site.record().batch.errors]
+        assert problems == [(9, "duplicate_custom_id"), (10, "model_not_found")]
+        assert (site.result().status, site.upstream.calls) == (Status.FAILED, [])
+        site.assert_tidy()
+
+
+@pytest.mark.parametrize("trouble", [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken])
+async def test_trouble_after_any_write_of_a_refusal_changes_nothing(sites: Sites, trouble: Trouble) -> None:
+    lines = [*mixed_lines(), line("ok-0")]
+    async for site in each_moment(sites, planning, trouble, lines):
+        assert (site.result().status, len(site.record().batch.errors)) == (Status.FAILED, 1)
+        assert site.upstream.calls == []
+        site.assert_tidy()
+
+
+async def test_a_shard_is_as_large_as_the_settings_say(sites: Sites) -> None:
+    async with sites.new(shard_lines=100, shard_bytes=700, window_lines=100) as site:
+        site.submit([line(f"ok-{number}", text="x" * 200) for number in range(8)])
+        await site.carry_out(await site.until(Step.PLAN))
+        assert site.record().shards["one"].planned == 4
+        await site.drive()
+        assert len(site.result().succeeded) == 8

@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 import ssl
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,14 @@ def known_to(server: Server) -> set[str]:
     return {json.loads(message["body"])[0][0] for message in [*server.messages("work"), *unacked]}
 
 
+def wait_for_more(group: Fleet, count: int) -> None:
+    before = len(group.runs)
+    wait_until(lambda: len(group.runs) >= before + count, f"{count} more tasks run")
+
+
 def test_no_message_is_lost_when_busy_workers_are_killed(fleet: Callable[..., Fleet], server: Server) -> None:
     seed = random.randrange(10**6)
-    print("seed", seed)
+    sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
     kills = 8
     published = keys(1000 * kills)
@@ -61,8 +67,7 @@ def test_no_message_is_lost_when_busy_workers_are_killed(fleet: Callable[..., Fl
     group.publish(published)
     for _ in range(kills):
         worker = group.start_worker()
-        enough = len(group.runs) + chance.randrange(1, 900)
-        wait_until(lambda enough=enough: len(group.runs) >= enough, "the worker is busy")
+        wait_for_more(group, chance.randrange(1, 900))
         worker.kill()
         worker.wait(10)
         assert set(published) <= set(group.runs) | known_to(server)
@@ -241,10 +246,19 @@ def test_what_is_no_message_is_dropped_and_the_rest_runs(fleet: Callable[..., Fl
     group.wait_until_done()
 
 
-def register(server: Server, tag: str, age_s: float, message: str = "{}") -> None:
-    seconds, _ = server.client.time()  # type: ignore[misc]  # redis types its sync and async clients as one
-    server.ask("HSET", "unacked", tag, f'[{message}, "", "work"]')
+def register(server: Server, tag: str, age_s: float, message: str = "{}", exchange: str = "") -> None:
+    seconds, _ = server.client.time()
+    server.ask("HSET", "unacked", tag, f'[{message}, "{exchange}", "work"]')
     server.ask("ZADD", "unacked_index", seconds - age_s, tag)
+
+
+def test_a_message_that_stock_kombu_left_unacknowledged_runs(fleet: Callable[..., Fleet], server: Server) -> None:
+    group = fleet(visibility_timeout_s=2)
+    group.publish(["left"])
+    register(server, "tag", age_s=100, message=server.ask("RPOP", "work").decode(), exchange="work")
+    group.start_worker()
+    group.wait_for_runs(1)
+    group.wait_until_done()
 
 
 def test_after_an_outage_the_living_have_time_to_say_so(server: Server) -> None:

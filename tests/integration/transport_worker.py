@@ -1,6 +1,6 @@
 """A fleet for the tests of `workers.transport`: the app, and starting its workers and its server.
 
-Run as `transport_worker.py CONFIG.json`, with Celery's options after it, this is a worker.
+Run as `-m tests.integration.transport_worker CONFIG.json`, with Celery's options after it, this is a worker.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class Server(EmbeddedValkey):
     def is_empty_of(self, queue: str) -> bool:
         """Whether no message is queued or unacknowledged, at one moment."""
         with self.client.pipeline(transaction=True) as both:
-            return both.llen(queue).hlen("unacked").execute() == [0, 0]
+            both.llen(queue)
+            both.hlen("unacked")
+            return bool(both.execute() == [0, 0])
 
 
 class Fleet:
@@ -133,11 +135,10 @@ class Fleet:
         log_path = self.directory / f"{name}.log"
         with log_path.open("wb") as log:
             worker = subprocess.Popen(
-                [sys.executable, __file__, str(config_path), "-n", f"{name}@test", "-l", "INFO"],
+                [sys.executable, "-m", __name__, str(config_path), "-n", f"{name}@test", "-l", "INFO"],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         self.workers.append(worker)
         wait_until(lambda: b" ready." in log_path.read_bytes() or worker.poll() is not None, "the worker starts")

@@ -8,7 +8,7 @@ from batchord.contract import BatchProblem, Usage, problems_to_json
 from batchord.lifecycle import NEXT, Outcome, Status, to
 from batchord.state import batches, keys, shards
 from batchord.state.batches import ShardCounts
-from batchord.state.calls import Call
+from batchord.state.calls import Argument, Call
 from batchord.state.shards import LineRecord
 from tests.unit.fake_state import (
     CREATED_AT,
@@ -106,7 +106,7 @@ def test_nothing_is_written_after_a_terminal_status(state: BlockingState, termin
 
 def test_starting_sets_totals_shards_and_status_together(state: BlockingState) -> None:
     batch_id = created(state)
-    start = {"total": 6, "model": "llama", "endpoint": "/v1/embeddings", "started_ms": 1_500_750}
+    start: dict[str, Argument] = {"total": 6, "model": "llama", "endpoint": "/v1/embeddings", "started_ms": 1_500_750}
     assert state.run(batches.start(batch_id, NOW, start, {"local": [2, 3], "other": [1]}))
     record = record_of(state, batch_id)
     assert (record.batch.status, record.batch.in_progress_at) == (Status.IN_PROGRESS, 1500)

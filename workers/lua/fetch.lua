@@ -22,7 +22,7 @@ for i = 1, queues do
   local queue, limit = KEYS[2 + i], math.min(left, tonumber(ARGV[1 + i]))
   local messages = limit > 0 and redis.call('RPOP', queue, limit) or {}
   for _, message in ipairs(messages) do
-    local tag = string.match(message, '"delivery_tag": ?"([^"]+)"')
+    local tag = string.match(message, '.*"delivery_tag": ?"([^"]+)"') -- the last one, as headers come first
     if tag then
       redis.call('HSET', KEYS[1], tag, '[' .. message .. ', "", "' .. queue .. '"]')
       redis.call('ZADD', KEYS[2], now, tag)

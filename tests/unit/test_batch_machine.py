@@ -1,0 +1,335 @@
+"""One batch as a state machine: whatever happens to it, in whatever order, its counts are true and it leaves no key.
+
+The machine keeps the plain facts (which lines were recorded, who was told to send what), says what each call must
+answer by them, and compares what a reader sees after each step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import combinations, pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from batchord.contract import Usage
+from batchord.lifecycle import NEXT, Outcome, Status, ending, to
+from batchord.state import batches, keys, shards
+from batchord.state.calls import Call
+from batchord.state.keys import Shard
+from batchord.state.shards import LineRecord, OpenShard, Verdict
+from tests.unit.fake_state import (
+    CREATED_AT,
+    FakeState,
+    batch_object,
+    contents,
+    fields,
+    is_documented,
+    key_names,
+    record_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from batchord.state.connection import BlockingState
+
+CLAIM_S: Final = 30
+PROVIDERS: Final = ("a", "b")
+SHARDS_MOST: Final = 3
+FAST: Final = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+PLANS: Final = st.fixed_dictionaries(
+    {provider: st.lists(st.integers(1, 4), min_size=1, max_size=SHARDS_MOST) for provider in PROVIDERS}
+)
+# These look at the machine, so that most of what is drawn meets an open shard.
+SHARDS: Final = st.runner().flatmap(lambda machine: st.sampled_from(machine.some_shards()))
+WORKERS: Final = st.runner().flatmap(lambda machine: st.sampled_from(machine.workers + machine.ghosts))
+LINES: Final = SHARDS.flatmap(lambda shard: st.tuples(st.just(shard), st.lists(st.integers(0, 3), max_size=4)))
+
+
+@dataclass
+class Open:
+    """What is known of an open shard."""
+
+    lines: int
+    outcomes: dict[int, LineRecord] = field(default_factory=dict)
+    owner: dict[int, str] = field(default_factory=dict)
+    until: dict[str, int] = field(default_factory=dict)
+
+
+class BatchMachine(RuleBasedStateMachine):
+    """One batch of two providers, three workers, and what may happen to them."""
+
+    connect: Callable[[], BlockingState] = FakeState
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = type(self).connect()
+        self.now = CREATED_AT
+        self.path: list[Status] = []
+        self.plan: dict[str, list[int]] = {}
+        self.opened: Counter[str] = Counter()
+        self.open: dict[Shard, Open] = {}
+        self.recorded: list[LineRecord] = []
+        self.workers = ["w0", "w1", "w2"]
+        self.ghosts: list[str] = []
+        self.sending: dict[str, set[tuple[Shard, int]]] = {worker: set() for worker in self.workers}
+        self.again: Call[Any] | None = None
+
+    @initialize(life_s=st.integers(20, 300), window=st.integers(1, 6))
+    def create(self, life_s: int, window: int) -> None:
+        self.window, self.deadline = window, CREATED_AT + life_s
+        self.batch = batch_object(expires_at=self.deadline)
+        assert self.do(batches.create(self.batch))
+        self.path.append(Status.VALIDATING)
+
+    @rule(plan=PLANS)
+    def start(self, plan: dict[str, list[int]]) -> None:
+        total = {"total": sum(map(sum, plan.values()))}
+        started = self.do(batches.start(self.batch.id, self.now, total, plan))
+        assert started is (self.status is Status.VALIDATING)
+        if started:
+            self.path.append(Status.IN_PROGRESS)
+            self.plan = plan
+
+    @rule(provider=st.sampled_from(PROVIDERS))
+    @precondition(lambda self: self.plan)
+    def open_next(self, provider: str) -> None:
+        number, is_open = self.opened[provider], self.open_lines(provider)
+        planned = self.plan[provider][number : number + 1]
+        fits = planned and (not is_open or is_open + planned[0] <= self.window)
+        expected = (number, planned[0]) if fits and self.runs else None
+        assert self.do(shards.open_next(self.batch.id, provider, self.now, self.window)) == expected
+        self.again = None  # it would open the next one
+        if expected:
+            self.opened[provider] += 1
+            self.open[Shard(self.batch.id, provider, number)] = Open(planned[0])
+
+    @rule(worker=WORKERS, lines=LINES)
+    def begin(self, worker: str, lines: tuple[Shard, list[int]]) -> None:
+        shard, indices = self.existing(*lines)
+        until = self.now + CLAIM_S
+        expected = [self.expect(worker, shard, index, until) for index in indices]
+        assert self.do(shards.begin(shard, worker, self.now, until, indices)) == expected
+
+    def expect(self, worker: str, shard: Shard, index: int, until: int) -> Verdict:
+        """Give the verdict that must come, and note the claim."""
+        known = self.open.get(shard)
+        if known is None or index in known.outcomes:
+            return Verdict.RECORDED
+        owner = known.owner.get(index, worker)
+        if owner != worker and known.until[owner] > self.now:
+            return Verdict.CLAIMED
+        if not self.runs:
+            return Verdict.CANCELLED if self.status is Status.CANCELLING else Verdict.EXPIRED
+        known.owner[index], known.until[worker] = worker, until
+        self.sending[worker].add((shard, index))
+        return Verdict.SEND
+
+    @rule(worker=WORKERS, lines=LINES, outcome=st.sampled_from(Outcome), tokens=st.integers(0, 2))
+    def record(self, worker: str, lines: tuple[Shard, list[int]], outcome: Outcome, tokens: int) -> None:
+        shard, indices = self.existing(*lines)
+        usage = Usage(tokens, 2 * tokens, 3 * tokens, 0, tokens)
+        records = [LineRecord(index, outcome, b"{%d}" % tokens, tokens, usage) for index in indices]
+        assert self.do(shards.record(shard, self.now, records)) == self.note(shard, records)
+        self.sending[worker] -= {(shard, index) for index in indices}
+
+    def note(self, shard: Shard, records: list[LineRecord]) -> int:
+        """Note what is new among these records; how many that are."""
+        known = self.open.get(shard, Open(0))
+        new = {record.index: record for record in records if shard in self.open and record.index not in known.outcomes}
+        known.outcomes |= new
+        self.recorded += new.values()
+        for index in new:
+            known.owner.pop(index, None)
+        return len(new)
+
+    @rule(worker=WORKERS, lines=LINES)
+    def release(self, worker: str, lines: tuple[Shard, list[int]]) -> None:
+        shard, indices = self.existing(*lines)
+        owner = self.open[shard].owner if shard in self.open else {}
+        own = {index for index in indices if owner.get(index) == worker}
+        assert self.do(shards.release(shard, worker, indices or [0])) == len(own)
+        for index in own:
+            del owner[index]
+        self.sending[worker] -= {(shard, index) for index in indices}
+
+    @rule(shard=SHARDS)
+    def seal(self, shard: Shard) -> None:
+        known = self.open.get(shard)
+        is_complete = known is not None and len(known.outcomes) == known.lines
+        assert self.do(shards.seal(shard)) is is_complete
+        if is_complete:
+            del self.open[shard]
+
+    @rule(shard=SHARDS)
+    def finish(self, shard: Shard) -> None:
+        """Record all that is missing of a shard, as its workers do in the end, and seal it."""
+        if shard in self.open:
+            records = [LineRecord(index, Outcome.SUCCEEDED, b"{}") for index in range(self.open[shard].lines)]
+            assert self.do(shards.record(shard, self.now, records)) == self.note(shard, records)
+        self.seal(shard)
+
+    @rule(seconds=st.integers(1, CLAIM_S - 1))
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, in which the living prolong their claims and those of the dead run out."""
+        until = self.now + CLAIM_S
+        for worker in self.workers:
+            for shard in {shard for shard, _ in self.sending[worker]}:
+                assert self.do(shards.renew(shard, worker, until)) is (shard in self.open)
+                if shard in self.open:
+                    self.open[shard].until[worker] = until
+        self.now += seconds
+        self.again = None  # it would be said with the time of before
+
+    @rule(place=st.integers(0, 2))
+    @precondition(lambda self: len(self.ghosts) < len(PROVIDERS))
+    def die(self, place: int) -> None:
+        """Kill or stop a worker; another takes its place, and a stopped one may still act much later."""
+        self.ghosts.append(self.workers[place])
+        self.workers[place] = f"{self.workers[place]}+"
+        self.sending[self.workers[place]] = set()
+
+    @rule(status=st.sampled_from([Status.CANCELLING, Status.FINALIZING, Status.FAILED]))
+    def move(self, status: Status) -> None:
+        moved = self.do(batches.transition(self.batch.id, to(status), self.now, {"ended_ms": self.now}))
+        assert moved is (status in NEXT[self.status])
+        if moved:
+            self.path.append(status)
+
+    @rule()
+    @precondition(lambda self: not self.open)  # finalize looks, and in its statuses no shard opens any more
+    def conclude(self) -> None:
+        self.move(ending(self.status, has_expired=any(r.outcome is Outcome.EXPIRED for r in self.recorded)))
+
+    @rule()
+    @precondition(lambda self: self.again)
+    def repeat(self) -> None:
+        """Say again what was said last, for its answer may have been lost."""
+        assert self.again is not None
+        before = contents(self.state)
+        self.state.run(self.again)
+        assert contents(self.state) == before
+
+    @invariant()
+    @precondition(lambda self: self.path)
+    def counters_tell_what_was_recorded(self) -> None:
+        record, counted = self.seen, Counter(record.outcome for record in self.recorded)
+        counts = record.batch.request_counts
+        numbers = (counts.completed, counts.failed, record.cancelled_lines, record.expired_lines)
+        assert dict(zip(Outcome, numbers, strict=True)) == {outcome: counted[outcome] for outcome in Outcome}
+        assert record.recorded <= counts.total == sum(map(sum, self.plan.values()))
+        assert record.retries == record.batch.usage.input_tokens == sum(record.retries for record in self.recorded)
+        assert record.batch.usage.output_tokens == 3 * record.retries
+
+    @invariant()
+    @precondition(lambda self: self.plan)
+    def the_window_is_kept(self) -> None:
+        for provider in PROVIDERS:
+            assert int(self.hash[f"open_lines:{provider}"]) == self.open_lines(provider)
+            assert self.seen.shards[provider] == (batches.ShardCounts(len(self.plan[provider]), self.opened[provider]))
+            several = len([shard for shard in self.open if shard.provider == provider]) > 1
+            assert self.open_lines(provider) <= self.window or not several
+
+    @invariant()
+    @precondition(lambda self: self.path)
+    def the_batch_shows_the_way_that_it_went(self) -> None:
+        assert self.seen.batch.status is self.status
+        assert all(target in NEXT[source] for source, target in pairwise(self.path))
+        stamped = {name for name in self.hash if name.endswith("_at")} - {"created_at", "expires_at"}
+        assert stamped == {to(status).stamp for status in self.path[1:]}
+
+    @invariant()
+    def no_two_living_workers_send_the_same_line(self) -> None:
+        for one, other in combinations(self.workers, 2):
+            assert not self.sending[one] & self.sending[other]
+
+    @invariant()
+    @precondition(lambda self: self.path)
+    def every_key_is_documented_and_belongs_to_something_open(self) -> None:
+        assert all(is_documented(name) for name in self.names)
+        per_shard = {name for name in self.names if name.rsplit(":", 1)[-1].isdigit()}
+        assert per_shard <= {name for shard in self.open for name in shards._shard_keys(shard)}
+        assert per_shard >= {keys.shard(shard) for shard in self.open}
+
+    def teardown(self) -> None:
+        """Bring the batch to its end: then nothing is left of it but its hash, and nothing late leaves a trace."""
+        if not self.path:
+            return
+        for shard, known in list(self.open.items()):
+            self.compare(shard, known)
+            self.finish(shard)
+        for status in (Status.FAILED, Status.FINALIZING):
+            self.move(status)
+        self.conclude()
+        assert self.status.is_terminal
+        if self.plan:
+            self.do(batches.retire(self.batch.id, self.plan))
+        assert key_names(self.state) == {keys.batch(self.batch.id)}
+        self.come_late()
+
+    def compare(self, shard: Shard, known: Open) -> None:
+        """Compare what a reader learns of an open shard with what is known of it."""
+        unsent = [i for i in range(known.lines) if i not in known.outcomes]
+        unsent = [i for i in unsent if i not in known.owner or known.until[known.owner[i]] <= self.now]
+        kept = [known.outcomes.get(index) for index in range(known.lines)]
+        assert self.state.run(shards.missing(shard, self.now)) == unsent
+        assert self.state.run(shards.progress(shard)) == OpenShard(known.lines, len(known.outcomes))
+        assert self.state.run(shards.outcomes(shard, range(known.lines))) == [r and r.words()[1] for r in kept]
+
+    def come_late(self) -> None:
+        """Do everything once more, too late."""
+        before = contents(self.state)
+        for shard in self.some_shards():
+            self.record("w0", (shard, [0, 1]), Outcome.FAILED, 2)
+            self.begin("w0", (shard, [0]))
+            assert not self.state.run(shards.renew(shard, "w0", self.now))
+            self.state.run(shards.touch(shard, self.now))
+            self.seal(shard)
+        self.start({"a": [1], "b": [1]})
+        self.move(Status.CANCELLING)
+        assert contents(self.state) == before
+
+    def do(self, call: Call[Any]) -> Any:
+        answer = self.state.run(call)
+        self.again = call
+        self.seen, self.hash = record_of(self.state, self.batch.id), fields(self.state, keys.batch(self.batch.id))
+        self.names = key_names(self.state)
+        return answer
+
+    @property
+    def status(self) -> Status:
+        return self.path[-1]
+
+    @property
+    def runs(self) -> bool:
+        return self.status is Status.IN_PROGRESS and self.now < self.deadline
+
+    def open_lines(self, provider: str) -> int:
+        return sum(known.lines for shard, known in self.open.items() if shard.provider == provider)
+
+    def some_shards(self) -> list[Shard]:
+        """Give every shard that may have been planned, and the open ones more often."""
+        planned = [Shard(self.batch.id, provider, n) for provider in PROVIDERS for n in range(SHARDS_MOST)]
+        return [*self.open, *self.open, *self.open, *planned]
+
+    def existing(self, shard: Shard, indices: list[int]) -> tuple[Shard, list[int]]:
+        """Leave out the lines that an open shard does not have."""
+        return shard, [index for index in indices if index < self.open.get(shard, Open(4)).lines]
+
+
+def test_a_batch_stays_true_whatever_happens_to_it() -> None:
+    run_state_machine_as_test(BatchMachine, settings=FAST)
