@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 
 from batchord.errors import BatchordError
@@ -13,14 +14,12 @@ from batchord.settings import read_settings
 from workers.celery_app import create_celery
 
 _CLOSE_S = 30
-_QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 
 
-def main(arguments: list[str]) -> int:
-    """Run a worker until SIGTERM; `arguments` go to Celery's worker command."""
-    logging.basicConfig(
-        level=os.environ.get("BATCHORD_LOG_LEVEL", "INFO"), format="%(asctime)s %(levelname)s %(message)s"
-    )
+def main() -> int:
+    """Run a worker until SIGTERM."""
+    level = os.environ.get("BATCHORD_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = read_settings()
         app = create_celery(settings)
@@ -28,9 +27,16 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     watch_lifeline(lambda: os.kill(os.getpid(), signal.SIGTERM), grace_s=settings.drain_timeout_s + _CLOSE_S)
-    app.worker_main(["worker", *_QUIET, "--hostname", f"batchord-{os.getpid()}@%h", *arguments])
-    return 0
+    worker = app.Worker(
+        hostname=f"batchord-{os.getpid()}@{socket.gethostname()}",
+        loglevel=level,
+        without_gossip=True,
+        without_mingle=True,  # it would wait a second for other workers' words, which nobody needs here
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

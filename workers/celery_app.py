@@ -42,6 +42,7 @@ def create_celery(settings: Settings) -> Celery:
 def _worker_settings(settings: Settings, queues: dict[str, int]) -> dict[str, Any]:
     return {
         "result_backend": f"workers.chords.Backend+{celery_url(settings.redis_url).removeprefix('redis+')}",
+        "redis_socket_timeout": 20,
         "worker_pool": "workers.pool:TaskPool",
         "worker_concurrency": sum(queues.values()),
         "worker_prefetch_multiplier": 1,

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 def register_tasks(app: Celery, context: Context) -> None:
     """Register the six steps; while Redis or the storage is away, a step waits and begins again."""
 
-    @app.task(name=Step.PLAN, base=AsyncTask)
+    @app.task(name=Step.PLAN, base=AsyncTask, shared=False)
     async def run_plan(batch_id: str) -> None:
         await patiently(lambda: plan(context, batch_id))
 
-    @app.task(name=Step.FEED, base=AsyncTask)
+    @app.task(name=Step.FEED, base=AsyncTask, shared=False)
     async def run_feed(batch_id: str) -> None:
         await patiently(lambda: feed(context, batch_id))
 
-    @app.task(name=Step.EXECUTE, base=AsyncTask)
+    @app.task(name=Step.EXECUTE, base=AsyncTask, shared=False)
     async def run_execute(batch_id: str, provider: str, number: int, index: int) -> None:
         try:
             await execute(context, Shard(batch_id, provider, number), index)
@@ -44,14 +44,14 @@ def register_tasks(app: Celery, context: Context) -> None:
         except Draining:
             raise GiveBack from None
 
-    @app.task(name=Step.SEAL, base=AsyncTask)
+    @app.task(name=Step.SEAL, base=AsyncTask, shared=False)
     async def run_seal(batch_id: str, provider: str, number: int) -> None:
         await patiently(lambda: seal(context, Shard(batch_id, provider, number)))
 
-    @app.task(name=Step.FINALIZE, base=AsyncTask)
+    @app.task(name=Step.FINALIZE, base=AsyncTask, shared=False)
     async def run_finalize(batch_id: str) -> None:
         await patiently(lambda: finalize(context, batch_id))
 
-    @app.task(name=Step.SWEEP, base=AsyncTask)
+    @app.task(name=Step.SWEEP, base=AsyncTask, shared=False)
     async def run_sweep() -> None:
         await patiently(lambda: sweep(context))

@@ -64,6 +64,7 @@ class Summary:
             "failed": self.counts.failed,
             "retries": self.record.retries,
             "plan_s": round(max(0.0, self.record.started_ms / 1000 - batch.created_at), 3),
+            "started_at": self.record.started_ms / 1000,
             "batch_s": round(batch_s, 3),
             "lines_per_s": round(batch.request_counts.total / batch_s, 1) if batch_s else None,
             "usage": batch.usage,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import psutil
@@ -77,6 +77,16 @@ class Running:
             self.process = subprocess.Popen(
                 command(arguments), stdout=subprocess.PIPE, stderr=err, env=environment(env), start_new_session=True
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End whatever a failed test has left."""
+        left = [*self.children(), psutil.Process(self.process.pid)] if self.process.poll() is None else []
+        for process in left:
+            process.kill()
+        self.process.communicate(timeout=PATIENCE_S)
 
     @property
     def err(self) -> str:

@@ -10,20 +10,24 @@ from tests.acceptance.cli import Running, all_gone, chat, wait_until
 from tests.upstream import Rule, Upstream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.acceptance.cli import Folder
 
 LINES = 400
+QUICK_RECOVERY = {"BATCHORD_VISIBILITY_TIMEOUT_S": "6", "BATCHORD_CLAIM_S": "4", "BATCHORD_STALL_S": "6"}
 
 
 @pytest.fixture
-def running(folder: Folder, upstream: Upstream) -> Running:
+def running(folder: Folder, upstream: Upstream) -> Iterator[Running]:
     """A run of which some lines are done, some are in flight and some have not begun."""
     folder.write_input([chat(number) for number in range(LINES)])
     folder.write_provider(upstream.url, max_concurrency=20)
     upstream.latency_s = 0.2
-    running = Running(folder.run_arguments(), folder.path)
-    wait_until(lambda: upstream.count() >= 60, "some lines are sent")
-    return running
+    running = Running(folder.run_arguments(), folder.path, env=QUICK_RECOVERY)
+    with running:
+        wait_until(lambda: upstream.count() >= 60, "some lines are sent")
+        yield running
 
 
 def assert_complete(folder: Folder) -> None:
@@ -59,7 +63,8 @@ def test_a_second_interrupt_ends_the_run_at_once_and_keeps_what_is_done(
 ) -> None:
     upstream.latency_s = 600
     children = running.children()
-    wait_until(lambda: upstream.in_flight == 20 and upstream.count() > 80, "long requests are in flight")
+    first_long = upstream.count() + 20
+    wait_until(lambda: upstream.in_flight == 20 and upstream.count() >= first_long, "long requests are in flight")
     running.signal(signal.SIGINT)
     wait_until(lambda: "Stopping" in running.err, "the run says that it stops")
     running.signal(signal.SIGINT)

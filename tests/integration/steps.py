@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import pytest
 import redis
 from celery.app.task import Context as TaskContext
 
@@ -30,6 +31,7 @@ from batchord.state.connection import StateError
 from batchord.state.keys import Shard
 from batchord.storage import paths
 from workers.celery_app import create_celery
+from workers.context import Context
 from workers.execute import DuplicateLine, execute
 from workers.feed import feed
 from workers.finalize import finalize
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from celery import Celery
+
     from batchord.state.calls import Call
     from batchord.state.batches import BatchRecord
-    from workers.context import Context
 
 BATCH = "batch_" + "0" * 32
 ENDPOINT = "/v1/chat/completions"
@@ -133,8 +136,7 @@ class Worker:
         self.dead = False
 
     async def __aenter__(self) -> Self:
-        self._app = create_celery(self.site.settings)
-        self.context: Context = self._app.batchord_context
+        self.context = Context(self.site.app, self.site.settings)
         await self.context.__aenter__()
         self.context._beating.cancel()  # time passes in a test only when the test says so
         self.context.providers.update(dict.fromkeys(PROVIDERS, self.site.upstream))
@@ -148,8 +150,6 @@ class Worker:
     async def __aexit__(self, *_: object) -> None:
         self.dead, self.after_write = False, None
         await self.context.__aexit__(None, None, None)
-        self._app.backend.client.close()
-        self._app.close()
 
     async def die(self) -> None:
         """End here and now, to be called by `after_write`."""
@@ -171,7 +171,7 @@ class Worker:
             self.site.failures.append(error)
         if message.group is not None:
             request = TaskContext(id=message.task_id, group=message.group, chord={})
-            self._app.backend.on_chord_part_return(request, "SUCCESS", None)
+            self.site.app.backend.on_chord_part_return(request, "SUCCESS", None)
             await self._wrote()
 
     def _watch(self, owner: object, name: str, instead: Callable[..., Awaitable[Any]] | None = None) -> None:
@@ -257,15 +257,11 @@ class Result:
 class Site:
     """A Redis, a storage, and the workers that a test starts there."""
 
-    def __init__(self, redis_url: str, folder: Path, seed: int, **settings: Any) -> None:
-        self._folder = folder
-        (folder / "providers.toml").write_text(_PROVIDERS_FILE)
-        given = {"stall_s": 1e-6, "shard_lines": 3, "window_lines": 3, "spill_bytes": 2_000, **settings}
-        self.settings = Settings(
-            redis_url=redis_url, data_dir=folder, providers=folder / "providers.toml", max_problems=5, **given
-        )
-        self.redis: Any = redis.Redis.from_url(redis_url, decode_responses=True)
-        self.client = Client(self.settings)
+    def __init__(self, app: Celery, settings: Settings, seed: int) -> None:
+        self.app, self.settings = app, settings
+        self.redis: Any = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+        self.client = Client(settings)
+        vars(self.client)["_producer"] = app
         self.upstream = Upstream()
         self.random = random.Random(seed)
         self.workers: list[Worker] = []
@@ -275,7 +271,6 @@ class Site:
 
     async def aclose(self) -> None:
         await self._open.aclose()
-        self.client._producer.close()
         self.client.close()
         self.redis.close()
 
@@ -395,7 +390,7 @@ class Site:
 
     def objects(self) -> list[str]:
         """Give the path of each object that a batch needs only while it runs."""
-        folder = self._folder / "storage" / "batches"
+        folder = self.settings.data_dir / "storage" / "batches"
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
     def state_keys(self) -> list[str]:
@@ -417,25 +412,43 @@ def _words(usage: Usage) -> dict[str, int]:
 
 
 class Sites:
-    """Makes sites, one after the other, each with an empty Redis and an empty folder."""
+    """Makes sites, one after the other, each with an empty Redis and an empty folder; a context manager."""
 
     def __init__(self, redis_url: str, folder: Path) -> None:
-        self._redis_url, self._folder, self._made = redis_url, folder, 0
+        self._folder, self._made = folder, 0
+        providers = folder / "providers.toml"
+        providers.write_text(_PROVIDERS_FILE)
+        self._settings = {
+            "redis_url": redis_url,
+            "providers": providers,
+            "stall_s": 1e-6,
+            "shard_lines": 3,
+            "window_lines": 3,
+            "spill_bytes": 2_000,
+        }
+        self._app = create_celery(Settings(**self._settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._app.backend.client.close()
+        self._app.close()
 
     @asynccontextmanager
     async def new(self, *, seed: int = 0, workers: int = 1, **settings: Any) -> AsyncIterator[Site]:
-        """Give a site with some workers."""
+        """Give a site with some workers, which do not pause before they try something again."""
         self._made += 1
-        folder = self._folder / f"site-{self._made}"
-        folder.mkdir()
-        site = Site(self._redis_url, folder, seed, **settings)
+        site = Site(self._app, Settings(**{**self._settings, "data_dir": self._folder / str(self._made), **settings}), seed)
         site.redis.flushall()
-        try:
-            for _ in range(workers):
-                await site.worker()
-            yield site
-        finally:
-            await site.aclose()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("workers.patience._PAUSES_S", (0.0,))
+            try:
+                for _ in range(workers):
+                    await site.worker()
+                yield site
+            finally:
+                await site.aclose()
 
 
 def line(custom_id: str, provider: str = "one", **body: Any) -> dict[str, Any]:

@@ -32,7 +32,17 @@ from tests.unit import (
     test_scripts_lines,
     test_scripts_shards,
 )
-from tests.unit.fake_state import CREATED_AT, DEADLINE, WIDE, batch_object, created, opened, record_of, started, succeeded
+from tests.unit.fake_state import (
+    CREATED_AT,
+    DEADLINE,
+    WIDE,
+    batch_object,
+    created,
+    opened,
+    record_of,
+    started,
+    succeeded,
+)
 from tests.unit.test_batch_machine import FAST, BatchMachine
 
 if TYPE_CHECKING:

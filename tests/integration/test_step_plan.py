@@ -12,14 +12,16 @@ from batchord.lifecycle import Status
 from tests.integration.steps import *
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from batchord.embedded import EmbeddedValkey
 
 
 @pytest.fixture
-def sites(valkey: EmbeddedValkey, tmp_path: Path) -> Sites:
-    return Sites(valkey.url, tmp_path)
+def sites(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[Sites]:
+    with Sites(valkey.url, tmp_path) as sites:
+        yield sites
 
 
 

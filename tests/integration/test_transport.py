@@ -124,10 +124,10 @@ def test_a_flushed_script_cache_stops_nothing(fleet: Callable[..., Fleet], serve
     assert set(group.runs.values()) == {1}
 
 
-def test_a_full_server_loses_nothing_and_keeps_what_is_in_flight(fleet: Callable[..., Fleet], server: Server) -> None:
-    group = fleet(slots={"work": 20}, visibility_timeout_s=2)
+def test_a_full_server_loses_nothing(fleet: Callable[..., Fleet], server: Server) -> None:
+    group = fleet(slots={"work": 20})
     group.start_worker()
-    group.publish(keys(40), seconds=4)
+    group.publish(keys(40), seconds=2)
     group.wait_for_runs(20)
     server.ask("CONFIG", "SET", "maxmemory", "1")
     group.wait_until_done()
@@ -269,6 +269,18 @@ def test_after_an_outage_the_living_have_time_to_say_so(server: Server) -> None:
     unacked.extend([], ["alive"])
     server.ask("SET", "unacked_index_since", "1")
     assert unacked.expired(60) == ["dead"]
+
+
+def test_a_full_server_still_knows_who_is_alive(server: Server) -> None:
+    unacked = Unacked(server.client, "unacked", "unacked_index")
+    register(server, "dead", age_s=100)
+    register(server, "alive", age_s=100)
+    server.ask("SET", "unacked_index_since", "1")
+    server.ask("CONFIG", "SET", "maxmemory", "1")
+    unacked.extend([], ["alive"])
+    assert unacked.expired(60) == ["dead"]
+    assert unacked.restore(["dead"], 60) == []
+    assert server.size("work") == 1
 
 
 def test_only_what_is_silent_long_enough_is_restored(server: Server) -> None:
