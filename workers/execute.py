@@ -1,4 +1,4 @@
-"""The step of one line: claim it, send it, retry by policy, record what became of it. Whatever happens is an outcome."""
+"""The step of one line: claim it, send it, retry by policy, record. Whatever happens becomes the line's outcome."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from workers.context import Context
     from workers.shard_file import PlannedLine
 
-_RANDOM = random.SystemRandom()
+_RANDOM = random.Random()  # noqa: S311 (it spreads retries; SystemRandom costs a system call a line)
 
 _UNSENT = {
     Verdict.CANCELLED: (Outcome.CANCELLED, LineError("batch_cancelled", CANCELLED_MESSAGE)),
@@ -119,7 +119,7 @@ async def _send(context: Context, line: _Line) -> Response | ProviderError:
         attempt=len(line.attempts) + 1,
         idempotency_key=f"{line.shard.batch_id}-{line.planned.line}",
     )
-    async with context.permits[provider].one():
+    async with context.permits[provider]:
         sent_at = time.monotonic()
         try:
             result: Response | ProviderError = await context.providers[provider].send(request)

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from batchord.errors import BatchordError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
@@ -18,7 +13,7 @@ class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
 
 
 class Permits:
-    """At most `limit` holders at once, first come, first served. For one event loop."""
+    """At most `limit` holders at once, first come, first served: `async with permits: …`. For one event loop."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -44,15 +39,14 @@ class Permits:
                 turn.set_exception(Draining())
         self._waiting.clear()
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> None:
         """Hold one permit, once there is one."""
         await self._take()
-        try:
-            yield
-        finally:
-            self._held -= 1
-            self._wake()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give the permit back."""
+        self._held -= 1
+        self._wake()
 
     async def _take(self) -> None:
         if self._draining:

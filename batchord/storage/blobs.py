@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 1024 * 1024
 _PART_BYTES: Final = 5 * 1024 * 1024
+_SCHEMES: Final = frozenset({"file", "s3", "gs", "az", "abfs", "abfss"})
+_MAY_BE_SECRET: Final = re.compile(r"(?<=://)[^/\s]*@|\?[^\s\"]*")
+"""A URL's user and password, and its query, which may be a signature."""
 
 
 def _open_store(url: str) -> ObjectStore:
-    parts = urlsplit(url)
-    if not parts.scheme:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
         raise ConfigError(
-            "BATCHORD_STORAGE_URL is not a URL; write for example file:///srv/batchord or s3://bucket/prefix."
+            "BATCHORD_STORAGE_URL is not a storage's URL; "
+            "write for example file:///srv/batchord, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
         )
-    options: dict[str, Any] = {"mkdir": True} if parts.scheme == "file" else {}
+    options: dict[str, Any] = {"mkdir": True, "automatic_cleanup": True} if scheme == "file" else {}
     try:
         return from_url(url, **options)
     except (BaseError, OSError, ValueError) as error:
-        raise ConfigError(f"BATCHORD_STORAGE_URL cannot be opened as {parts.scheme} storage: {error}") from error
+        raise ConfigError(f"BATCHORD_STORAGE_URL cannot be opened as {scheme} storage: {_reason(error)}") from error
 
 
 @contextmanager
@@ -45,11 +49,21 @@ def _translated(path: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise BlobNotFoundError(f"The storage has no object {path}.") from error
     except (BaseError, OSError) as error:
-        raise StorageUnavailableError(f"The storage failed at {path}: {_first_line(error)}") from error
+        raise StorageUnavailableError(f"The storage failed at {path}: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Translate for a write, to which only the bucket can be missing."""
+    with _translated(path):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise StorageUnavailableError(f"The storage cannot take {path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return _MAY_BE_SECRET.sub("", str(error).partition("\n")[0])
 
 
 class Blobs:
@@ -60,7 +74,7 @@ class Blobs:
 
     async def put(self, path: str, content: bytes | AsyncIterator[bytes]) -> None:
         """Write an object, in place of any earlier one; if `content` raises, nothing is written."""
-        with _translated(path):
+        with _writing(path):
             await obstore.put_async(self._store, path, content, chunk_size=_PART_BYTES, max_concurrency=1)
 
     async def get(self, path: str) -> bytes:
@@ -85,12 +99,16 @@ class Blobs:
 
     async def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that are not there are no error."""
-        for path in paths:
-            try:
-                with _translated(path):
-                    await obstore.delete_async(self._store, path)
-            except BlobNotFoundError:
-                continue
+        try:
+            await self._delete(paths)
+        except BlobNotFoundError:  # some storages say so of the first one that is not there, and stop
+            for path in paths:
+                with suppress(BlobNotFoundError):
+                    await self._delete([path])
+
+    async def _delete(self, paths: Sequence[str]) -> None:
+        with _translated(paths[0] if paths else ""):
+            await obstore.delete_async(self._store, paths)
 
     async def delete_folder(self, prefix: str) -> None:
         """Delete every object whose path begins with `prefix`."""
@@ -107,7 +125,7 @@ class BlockingBlobs:
 
     def put(self, path: str, content: Iterable[bytes] | Path) -> int:
         """Write an object and give its size in bytes; if `content` raises, nothing is written."""
-        with _translated(path):
+        with _writing(path):
             obstore.put(self._store, path, content, chunk_size=_PART_BYTES, max_concurrency=1)
             return obstore.head(self._store, path)["size"]
 

@@ -102,6 +102,8 @@ class Upstream:
         kind = request.custom_id.partition("-")[0]
         if kind == "broken":
             raise ProviderError("connection_error", "The upstream hung up.", retry_after_s=10_000)
+        if kind == "flaky" and request.attempt == 1:
+            raise ProviderError("connection_error", "The upstream hung up, once.")
         text = "x" * (3_000 if kind == "large" else 10)
         body = msgspec.json.encode({"said": text, "to": msgspec.Raw(request.body)})
         usage = Usage(input_tokens=3, output_tokens=2, total_tokens=5)
@@ -443,6 +445,7 @@ class Sites:
         site.redis.flushall()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("workers.patience._PAUSES_S", (0.0,))
+            patch.setattr("batchord.state.connection._INSIST_PAUSES_S", (0.0,))
             try:
                 for _ in range(workers):
                     await site.worker()

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -22,16 +23,8 @@ from batchord.lifecycle import Outcome, Status, to
 from batchord.state import batches, keys, leases, shards
 from batchord.state.calls import Call, Script
 from batchord.state.connection import BlockingState, State, StateError
-from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord, Verdict
-from tests.unit import (
-    test_scripts_batches,
-    test_scripts_calls,
-    test_scripts_files,
-    test_scripts_leases,
-    test_scripts_lines,
-    test_scripts_shards,
-)
+from tests.unit import test_scripts_calls
 from tests.unit.fake_state import (
     CREATED_AT,
     DEADLINE,
@@ -51,33 +44,17 @@ if TYPE_CHECKING:
 
 BOUND_S: Final = 30
 CROWD: Final = range(30)
-CASES = (
-    test_scripts_batches,
-    test_scripts_calls,
-    test_scripts_files,
-    test_scripts_leases,
-    test_scripts_lines,
-    test_scripts_shards,
-)
+NOUNS: Final = ("batches", "calls", "files", "leases", "lines", "shards")
+
 # pytest collects the cases of the scripts as this module's own, and gives them this module's `state`.
-globals().update(
-    {
-        name: case
-        for module in CASES
-        for name, case in vars(module).items()
-        if name.startswith("test_") and "state" in inspect.signature(case).parameters
-    }
-)
-
-
-@pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
-def state(request: pytest.FixtureRequest, valkey: EmbeddedValkey) -> Iterator[BlockingState]:
-    with connected(f"{valkey.url}?protocol={request.param}") as state:
-        yield state
+for noun in NOUNS:
+    for name, case in vars(import_module(f"tests.unit.test_scripts_{noun}")).items():
+        if name.startswith("test_") and "state" in inspect.signature(case).parameters:
+            globals()[name] = case
 
 
 @pytest.fixture
-def producer(valkey: EmbeddedValkey) -> Iterator[BlockingState]:
+def state(valkey: EmbeddedValkey) -> Iterator[BlockingState]:
     with connected(valkey.url) as state:
         yield state
 
@@ -121,61 +98,62 @@ def until(condition: Callable[[], bool]) -> None:
 
 def kill(server: EmbeddedValkey) -> None:
     os.kill(server.pid, signal.SIGKILL)
-    until(lambda: not is_answering(server))
+    until(lambda: not embedded._ping(server.socket_path))
 
 
-def is_answering(server: EmbeddedValkey) -> bool:
-    return embedded._ping(server.socket_path).startswith(b"+PONG")
-
-
-def test_a_batch_stays_true_whatever_happens_to_it(producer: BlockingState) -> None:
+def test_a_batch_stays_true_whatever_happens_to_it(state: BlockingState) -> None:
     class OnValkey(BatchMachine):
         @staticmethod
         def connect() -> BlockingState:
-            producer.run(Call(("FLUSHALL",), bool))
-            return producer
+            state.run(Call(("FLUSHALL",), bool))
+            return state
 
     run_state_machine_as_test(OnValkey, settings=FAST)
 
 
-async def test_of_many_movers_at_once_one_wins(fleet: State, producer: BlockingState) -> None:
-    batch_id = created(producer, Status.FINALIZING)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_both_protocols_read_alike(protocol: int, valkey: EmbeddedValkey) -> None:
+    with connected(f"{valkey.url}?protocol={protocol}") as state:
+        test_scripts_calls.test_both_protocols_read_batches_and_open_shards_alike(state)
+
+
+async def test_of_many_movers_at_once_one_wins(fleet: State, state: BlockingState) -> None:
+    batch_id = created(state, Status.FINALIZING)
     targets = [Status.COMPLETED, Status.EXPIRED, Status.CANCELLING]
     moves = [batches.transition(batch_id, to(targets[n % 3]), n, {"ended_ms": n}) for n in CROWD]
     moved = await asyncio.gather(*(fleet.run(move) for move in moves))
-    # a cancel leaves the others nothing, and none of them leaves a cancel anything
     assert sum(moved) == 1
-    record = record_of(producer, batch_id)
+    record = record_of(state, batch_id)
     assert record.batch.status is targets[moved.index(True) % 3]
     assert record.ended_ms == moved.index(True)
 
 
-async def test_of_many_feeds_at_once_each_opens_another_shard(fleet: State, producer: BlockingState) -> None:
-    batch_id = started(producer, {"local": [1] * 20})
+async def test_of_many_feeds_at_once_each_opens_another_shard(fleet: State, state: BlockingState) -> None:
+    batch_id = started(state, {"local": [1] * 20})
     opened_now = await asyncio.gather(*(fleet.run(shards.open_next(batch_id, "local", 1, WIDE)) for _ in CROWD))
     assert sorted(shard for shard in opened_now if shard) == [(number, 1) for number in range(20)]
 
 
-async def test_of_many_workers_at_once_one_sends_a_line(fleet: State, producer: BlockingState) -> None:
-    shard = opened(producer, 1)
+async def test_of_many_workers_at_once_one_sends_a_line(fleet: State, state: BlockingState) -> None:
+    shard = opened(state, 1)
     calls = [shards.begin(shard, f"w{n}", CREATED_AT, DEADLINE, [0]) for n in CROWD]
     verdicts = [verdict for (verdict,) in await asyncio.gather(*map(fleet.run, calls))]
     assert sorted(verdicts) == [Verdict.CLAIMED] * (len(CROWD) - 1) + [Verdict.SEND]
 
 
-async def test_of_many_records_of_a_line_at_once_one_counts(fleet: State, producer: BlockingState) -> None:
-    shard, outcomes = opened(producer, 1), list(Outcome)
+async def test_of_many_records_of_a_line_at_once_one_counts(fleet: State, state: BlockingState) -> None:
+    shard, outcomes = opened(state, 1), list(Outcome)
     calls = [shards.record(shard, n, [LineRecord(0, outcomes[n % 4], b"%d" % n)]) for n in CROWD]
     first = (await asyncio.gather(*map(fleet.run, calls))).index(1)
-    assert record_of(producer, shard.batch_id).recorded == 1
-    assert producer.run(shards.outcomes(shard, [0])) == [outcomes[first % 4].encode() + b"%d" % first]
+    assert record_of(state, shard.batch_id).recorded == 1
+    assert state.run(shards.outcomes(shard, [0])) == [outcomes[first % 4].encode() + b"%d" % first]
 
 
-async def test_of_many_seals_at_once_one_frees_the_window(fleet: State, producer: BlockingState) -> None:
-    shard = opened(producer, 1)
-    producer.run(shards.record(shard, CREATED_AT, succeeded(0)))
+async def test_of_many_seals_at_once_one_frees_the_window(fleet: State, state: BlockingState) -> None:
+    shard = opened(state, 1)
+    state.run(shards.record(shard, CREATED_AT, succeeded(0)))
     assert sum(await asyncio.gather(*(fleet.run(shards.seal(shard)) for _ in CROWD))) == 1
-    assert producer.run(Call(("HGET", keys.batch(shard.batch_id), "open_lines:local"), int)) == 0
+    assert state.run(Call(("HGET", keys.batch(shard.batch_id), "open_lines:local"), int)) == 0
 
 
 async def test_of_many_who_want_a_lease_one_holds_it(fleet: State) -> None:
@@ -183,13 +161,11 @@ async def test_of_many_who_want_a_lease_one_holds_it(fleet: State) -> None:
     assert sum(await asyncio.gather(*map(fleet.run, calls))) == 1
 
 
-async def test_thousands_of_calls_in_one_round_trip_are_answered_in_order(
-    fleet: State, producer: BlockingState
-) -> None:
-    shard = opened(producer, 1_000)
+async def test_thousands_of_calls_in_one_round_trip_are_answered_in_order(fleet: State, state: BlockingState) -> None:
+    shard = opened(state, 1_000)
     calls = [shards.record(shard, CREATED_AT, succeeded(n // 2)) for n in range(2_000)]
     assert await fleet.run_all(calls) == [1, 0] * 1_000
-    assert producer.run(shards.seal(shard))
+    assert state.run(shards.seal(shard))
 
 
 async def test_hundreds_of_callers_share_few_connections(fleet: State) -> None:
@@ -198,8 +174,8 @@ async def test_hundreds_of_callers_share_few_connections(fleet: State) -> None:
     assert await fleet.run(Call(("CLIENT", "LIST"), lambda clients: clients.count(b"id="))) < 50
 
 
-async def test_scripts_that_the_server_lost_are_loaded_again(fleet: State, producer: BlockingState) -> None:
-    shard = opened(producer, 1)
+async def test_scripts_that_the_server_lost_are_loaded_again(fleet: State, state: BlockingState) -> None:
+    shard = opened(state, 1)
     for scripts in [Script.loaded.values(), [shards._RECORD], [shards._SEAL, shards._BEGIN]]:
         await fleet.run(Call(("SCRIPT", "FLUSH"), bool))
         for script in scripts:
@@ -233,7 +209,11 @@ async def test_a_server_without_an_append_only_file_says_that_nothing_is_durable
         await own_fleet.run(batches.durable(1))
 
 
-@pytest.mark.xfail(strict=True, reason="durable drops WAITAOF's answer, so a write that is not on disk passes for one")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="durable drops WAITAOF's answer, so a write that is not on disk passes for one",
+)
 async def test_a_write_that_is_not_on_disk_in_time_is_told(own_fleet: State) -> None:
     await own_fleet.run(Call(("CONFIG", "SET", "appendfsync", "no"), bool))
     try:
@@ -272,7 +252,9 @@ async def test_insisting_waits_for_a_server_that_is_away(own: EmbeddedValkey, ow
     assert await insisted(own_fleet, own.restart_if_dead)
 
 
-UNTRANSLATED = pytest.mark.xfail(strict=True, reason="not among the errors that pass, so that `insist` gives up")
+UNTRANSLATED = pytest.mark.xfail(
+    strict=True, raises=StateError, reason="not among the errors that pass, so that `insist` gives up"
+)
 
 
 @pytest.mark.parametrize(
@@ -310,54 +292,38 @@ async def test_insisting_waits_for_a_server_whose_disk_takes_nothing(own: Embedd
             operator.config_set("save", "")
 
 
-@UNTRANSLATED
-async def test_insisting_waits_for_a_server_that_runs_a_long_script(own: EmbeddedValkey, own_fleet: State) -> None:
-    with redis.Redis.from_url(own.url) as operator, redis.Redis.from_url(own.url, socket_timeout=None) as other:
-        operator.config_set("busy-reply-threshold", 1)
-        endless = asyncio.create_task(asyncio.to_thread(run_endless_script, other))
-        until(lambda: is_busy(operator))
-        try:
-            assert await insisted(own_fleet, operator.script_kill)
-        finally:
-            with contextlib.suppress(redis.ResponseError):
-                operator.script_kill()
-            await endless
-
-
-def run_endless_script(client: redis.Redis) -> None:
-    with pytest.raises(redis.ResponseError, match="killed"):
-        client.eval("while true do end", 0)
-
-
-def is_busy(client: redis.Redis) -> bool:
-    try:
-        return not client.ping()
-    except redis.ResponseError as error:
-        return str(error).startswith("BUSY")
-
-
-async def test_insisting_waits_for_a_server_that_loads_its_data(own: EmbeddedValkey) -> None:
-    batch = batch_object()
-    with connected(own.url) as state:
-        state.run_all([batches.create(batch), *(leases.beat(f"w{n}", n) for n in range(400))])
+@pytest.fixture
+def loading(own: EmbeddedValkey) -> Iterator[str]:
+    """The URL of a server that takes some seconds to load its data."""
+    with redis.Redis.from_url(own.url) as operator:
+        operator.mset({f"key{n}": os.urandom(128) for n in range(300)})
+        operator.bgrewriteaof()
+        until(lambda: operator.info("persistence")["aof_base_size"] > 0)
     own.stop()
     slow = ["--key-load-delay", "10000", "--loading-process-events-interval-bytes", "1024"]  # 10 ms a key
     options = embedded._options(own.data_dir / "valkey", own.socket_path)
     server = subprocess.Popen([embedded._binary(), *options, *slow], stdout=subprocess.DEVNULL)
-    fleet = State(own.url)
     try:
         until(lambda: embedded._ping(own.socket_path).startswith(b"-LOADING"))
-        with pytest.raises(StateUnavailableError, match="loading"):
-            await fleet.run(batches.read(batch.id))
-        record = await asyncio.wait_for(fleet.insist(batches.read(batch.id)), BOUND_S)
-        assert record is not None
+        yield own.url
     finally:
-        await fleet.aclose()
         server.kill()
         server.wait(BOUND_S)
 
 
-@pytest.mark.xfail(strict=True, reason="redis-py calls a refused login a ConnectionError, so `insist` never ends")
+async def test_insisting_waits_for_a_server_that_loads_its_data(loading: str) -> None:
+    state, create = State(loading), batches.create(batch_object())
+    with pytest.raises(StateUnavailableError, match="loading"):
+        await state.run(create)
+    assert await asyncio.wait_for(state.insist(create), BOUND_S)
+    await state.aclose()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=StateUnavailableError,
+    reason="redis-py calls a refused login a ConnectionError, so that `insist` never ends",
+)
 async def test_a_wrong_password_is_a_fault_not_a_server_that_is_away(own: EmbeddedValkey, own_fleet: State) -> None:
     with redis.Redis.from_url(own.url) as operator:
         operator.config_set("requirepass", "secret")

@@ -77,10 +77,10 @@ def test_no_message_is_lost_when_busy_workers_are_killed(fleet: Callable[..., Fl
 
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once(fleet: Callable[..., Fleet]) -> None:
-    group = fleet(visibility_timeout_s=2, slots={"work": 20})
+    group = fleet(visibility_timeout_s=3, slots={"work": 20})
     group.start_worker()
     group.start_worker()
-    group.publish(keys(30), seconds=6)
+    group.publish(keys(30), seconds=8)
     group.wait_for_runs(30)
     group.wait_until_done()
     assert group.runs == Counter(keys(30))
@@ -180,10 +180,10 @@ def test_a_stopped_worker_gives_back_what_is_unfinished(way: str, fleet: Callabl
 
 
 def test_a_stopping_worker_finishes_what_nobody_else_then_runs(fleet: Callable[..., Fleet], server: Server) -> None:
-    group = fleet(visibility_timeout_s=2, slots={"work": 20})
+    group = fleet(visibility_timeout_s=3, slots={"work": 20})
     stopping = group.start_worker()
     group.publish(keys(10), seconds=1)
-    group.publish(keys(10, prefix="long"), seconds=6)
+    group.publish(keys(10, prefix="long"), seconds=8)
     group.wait_for_runs(20)
     stopping.terminate()
     group.start_worker()

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 from batchord.contract import Usage
 from batchord.lifecycle import NEXT, Outcome, Status, ending, to
 from batchord.state import batches, keys, shards
-from batchord.state.calls import Call
 from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord, OpenShard, Verdict
 from tests.unit.fake_state import (
@@ -42,6 +41,7 @@ from tests.unit.fake_state import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from batchord.state.calls import Call
     from batchord.state.connection import BlockingState
 
 CLAIM_S: Final = 30

@@ -17,7 +17,7 @@ class Crowd:
         self.tasks = [asyncio.create_task(self._visit(permits)) for _ in range(size)]
 
     async def _visit(self, permits: Permits) -> None:
-        async with permits.one():
+        async with permits:
             self.inside += 1
             self.peak = max(self.peak, self.inside)
             await self._leave.acquire()
@@ -97,7 +97,7 @@ async def test_draining_turns_away_those_who_wait_and_those_who_come_but_not_the
     with pytest.raises(Draining):
         await crowd.tasks[1]
     with pytest.raises(Draining):
-        async with permits.one():
+        async with permits:
             pass
     await crowd.release(1)
     await crowd.tasks[0]
