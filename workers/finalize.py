@@ -90,7 +90,7 @@ async def _produce(
 
 
 class _Counted:
-    """The lines of a produced file on their way to storage: counts their bytes, and keeps the step's lease meanwhile."""
+    """The lines of a produced file on their way to storage: counts their bytes, and keeps the step's lease."""
 
     def __init__(self, lease: Lease) -> None:
         self._lease = lease

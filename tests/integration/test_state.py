@@ -169,7 +169,7 @@ async def test_thousands_of_calls_in_one_round_trip_are_answered_in_order(fleet:
 
 
 async def test_hundreds_of_callers_share_few_connections(fleet: State) -> None:
-    names = [keys.step_lease(f"batch_{n}", "plan") for n in range(500)]
+    names = [keys.step_lease(f"batch_{n}", "plan") for n in range(200)]
     assert all(await asyncio.gather(*(fleet.run(leases.take(name, "w", 60)) for name in names)))
     assert await fleet.run(Call(("CLIENT", "LIST"), lambda clients: clients.count(b"id="))) < 50
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
 from workers.grouped import Grouped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Groups = list[tuple[str, list[int]]]
 
@@ -15,11 +18,13 @@ class Sender:
 
     def __init__(self) -> None:
         self.sent: list[Groups] = []
+        self.began = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def __call__(self, groups: Groups) -> Sequence[Sequence[int]]:
         self.sent.append(groups)
+        self.began.set()
         await self.gate.wait()
         return [[value * 2 for value in values] for _, values in groups]
 
@@ -37,8 +42,7 @@ async def test_while_one_group_is_on_its_way_the_next_one_gathers() -> None:
     sender.gate.clear()
     grouped = Grouped[str, int, int](sender)
     first = asyncio.create_task(grouped.ask("a", 1))
-    while not sender.sent:
-        await asyncio.sleep(0)
+    await sender.began.wait()
     rest = [asyncio.create_task(grouped.ask("a", value)) for value in (2, 3)]
     await asyncio.sleep(0)
     sender.gate.set()
@@ -73,8 +77,7 @@ async def test_one_who_stopped_waiting_does_not_disturb_the_others() -> None:
     sender.gate.clear()
     grouped = Grouped[str, int, int](sender)
     gone, stays = (asyncio.create_task(grouped.ask("a", value)) for value in (1, 2))
-    while not sender.sent:
-        await asyncio.sleep(0)
+    await sender.began.wait()
     gone.cancel()
     sender.gate.set()
     assert await stays == 4
