@@ -55,7 +55,7 @@ BATCH = "batch_" + "0" * 32
 ENDPOINT = "/v1/chat/completions"
 PROVIDERS = ("one", "two")
 QUEUES = (CONTROL_QUEUE, *map(provider_queue, PROVIDERS))
-BOUND_S = 30.0
+BOUND_S = 20.0
 
 _SWEEPS = 50
 _READS = {"HGETALL", "HMGET", "LLEN", "ZRANGE", "ZRANGEBYSCORE"}
@@ -277,10 +277,12 @@ class Site:
         self.redis.close()
 
     async def worker(self) -> Worker:
-        """Start a worker."""
-        worker = await self._open.enter_async_context(Worker(self))
-        self.workers.append(worker)
-        return worker
+        """Start a worker, to which a test gives messages itself."""
+        return await self._open.enter_async_context(Worker(self))
+
+    async def join(self) -> None:
+        """Start a worker that takes its part in what the site carries out."""
+        self.workers.append(await self.worker())
 
     def submit(self, lines: Sequence[dict[str, Any]], batch_id: str = BATCH) -> None:
         """Create a batch whose id is known beforehand, so that two runs of it can be compared to the byte."""
@@ -345,7 +347,7 @@ class Site:
         except Died:
             self.pass_time()
             self.put_back(message)
-            await self.worker()
+            await self.join()
 
     async def sweep(self) -> None:
         self.sweeps += 1
@@ -448,7 +450,7 @@ class Sites:
             patch.setattr("batchord.state.connection._INSIST_PAUSES_S", (0.0,))
             try:
                 for _ in range(workers):
-                    await site.worker()
+                    await site.join()
                 yield site
             finally:
                 await site.aclose()
@@ -463,6 +465,13 @@ def mixed_lines() -> list[dict[str, Any]]:
     """Give a batch of everything: two providers in turns, more than a window of one, every kind of answer."""
     kinds = ["ok", "bad", "large", "broken", "ok", "ok", "large", "bad"]
     return [line(f"{kind}-{number}", "two" if number % 3 == 1 else "one") for number, kind in enumerate(kinds)]
+
+
+async def came(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(BOUND_S):
+        while not condition():
+            await asyncio.sleep(0.001)
 
 
 Trouble = Callable[[Site, Worker, Message], Awaitable[None]]

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpx2
-import pytest
 
 from app import create_app
 from batchord.embedded import EmbeddedValkey
@@ -58,9 +57,3 @@ async def test_it_is_ready_again_once_redis_is_back(tmp_path: Path) -> None:
                 statuses.append((await client.get("/readyz")).status_code)
             statuses.append((await client.get("/readyz")).status_code)
     assert statuses == [503, 200, 503, 200, 503]
-
-
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_making_the_app_connects_to_nothing(path: str) -> None:
-    app = create_app(Settings(redis_url="unix:///nowhere/none.sock"))
-    assert str(app.url_path_for(path.removeprefix("/"))) == path

@@ -16,14 +16,15 @@ from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
 from workers.providers import Request
 from tests.integration.steps import (
-    Died,
     BOUND_S,
+    Died,
     Message,
     Site,
     Sites,
     Trouble,
     Upstream,
     Worker,
+    came,
     dies_and_is_lost,
     dies_and_is_redelivered,
     each_moment,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchord.embedded import EmbeddedValkey
+
+
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
@@ -208,7 +212,7 @@ async def test_a_line_that_waits_for_its_permit_when_its_batch_is_stopped_is_not
         hold = Hold(site.upstream)
         first = await hold.of(site.workers[0], messages[0])
         second = asyncio.create_task(site.workers[0].carry_out(messages[1]))
-        await site.workers[0].carry_out(messages[1])  # answered after the claim of the other
+        await came(lambda: site.workers[0].context.permits["one"]._waiting)
         stop(site)
         hold.may_answer.set()
         await asyncio.gather(first, second)
@@ -249,7 +253,7 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
         hold = Hold(site.upstream)
         first = await hold.of(leaver, messages[0])
         second = asyncio.create_task(leaver.carry_out(messages[1]))
-        await leaver.carry_out(messages[1])
+        await came(lambda: leaver.context.permits["one"]._waiting)
         leaver.context.drain()
         await second
         site.upstream.meanwhile = None
@@ -267,19 +271,21 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
 async def test_a_claim_made_after_an_outage_holds(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr("workers.desk.time", SimpleNamespace(time=lambda: now[0]))
-    async with sites.new(workers=2) as site:
+    async with sites.new() as site:
         [message] = await opened(site, line("ok-0"))
+
+        away = await site.worker()
 
         async def outage(number: int) -> None:
             if number == 1:
                 now[0] += 2 * site.settings.claim_s
                 raise StateUnavailableError("Away for longer than a claim holds, as asked for.")
 
-        site.workers[0].after_write = outage
+        away.after_write = outage
         hold = Hold(site.upstream)
-        sending = await hold.of(site.workers[0], message)
+        sending = await hold.of(away, message)
         site.upstream.meanwhile = None
-        await site.workers[1].carry_out(message)
+        await site.carry_out(message)
         hold.may_answer.set()
         await sending
         assert site.upstream.calls == ["ok-0"]

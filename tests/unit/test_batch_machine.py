@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 CLAIM_S: Final = 30
 PROVIDERS: Final = ("a", "b")
 SHARDS_MOST: Final = 3
+GHOSTS_MOST: Final = 3
 FAST: Final = settings(
     max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -196,7 +197,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.again = None  # it would be said with the time of before
 
     @rule(place=st.integers(0, 2))
-    @precondition(lambda self: len(self.ghosts) < len(PROVIDERS))
+    @precondition(lambda self: len(self.ghosts) < GHOSTS_MOST)
     def die(self, place: int) -> None:
         """Kill or stop a worker; another takes its place, and a stopped one may still act much later."""
         self.ghosts.append(self.workers[place])
@@ -223,6 +224,19 @@ class BatchMachine(RuleBasedStateMachine):
         before = contents(self.state)
         self.state.run(self.again)
         assert contents(self.state) == before
+
+    @rule(shard=SHARDS)
+    def look(self, shard: Shard) -> None:
+        """Compare what a reader learns of a shard with what is known of it."""
+        known = self.open.get(shard, Open(0))
+        unsent = [i for i in range(known.lines) if i not in known.outcomes]
+        unsent = [i for i in unsent if i not in known.owner or known.until[known.owner[i]] <= self.now]
+        kept = [known.outcomes.get(index) for index in range(known.lines)]
+        assert self.state.run(shards.missing(shard, self.now)) == unsent
+        progress = OpenShard(known.lines, len(known.outcomes)) if shard in self.open else None
+        assert self.state.run(shards.progress(shard)) == progress
+        if shard in self.open:
+            assert self.state.run(shards.outcomes(shard, range(known.lines))) == [r and r.words()[1] for r in kept]
 
     @invariant()
     @precondition(lambda self: self.path)
@@ -269,8 +283,8 @@ class BatchMachine(RuleBasedStateMachine):
         """Bring the batch to its end: then nothing is left of it but its hash, and nothing late leaves a trace."""
         if not self.path:
             return
-        for shard, known in list(self.open.items()):
-            self.compare(shard, known)
+        for shard in list(self.open):
+            self.look(shard)
             self.finish(shard)
         for status in (Status.FAILED, Status.FINALIZING):
             self.move(status)
@@ -280,15 +294,6 @@ class BatchMachine(RuleBasedStateMachine):
             self.do(batches.retire(self.batch.id, self.plan))
         assert key_names(self.state) == {keys.batch(self.batch.id)}
         self.come_late()
-
-    def compare(self, shard: Shard, known: Open) -> None:
-        """Compare what a reader learns of an open shard with what is known of it."""
-        unsent = [i for i in range(known.lines) if i not in known.outcomes]
-        unsent = [i for i in unsent if i not in known.owner or known.until[known.owner[i]] <= self.now]
-        kept = [known.outcomes.get(index) for index in range(known.lines)]
-        assert self.state.run(shards.missing(shard, self.now)) == unsent
-        assert self.state.run(shards.progress(shard)) == OpenShard(known.lines, len(known.outcomes))
-        assert self.state.run(shards.outcomes(shard, range(known.lines))) == [r and r.words()[1] for r in kept]
 
     def come_late(self) -> None:
         """Do everything once more, too late."""
