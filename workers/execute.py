@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from contextlib import suppress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from workers.context import Context
     from workers.shard_file import PlannedLine
 
+_LOGGER = logging.getLogger(__name__)
 _RANDOM = random.Random()  # noqa: S311 (it spreads retries; SystemRandom costs a system call a line)
 
 _UNSENT = {
@@ -74,8 +76,6 @@ async def execute(context: Context, shard: Shard, index: int) -> None:
         raise DuplicateLine
     try:
         verdict = await desk.begin(shard, index)
-        if verdict is Verdict.CLAIMED:
-            raise DuplicateLine
         if verdict is not Verdict.RECORDED:
             await _bring_to_record(context, shard, index, verdict)
     finally:
@@ -90,6 +90,11 @@ async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: 
     except Draining:
         await context.desk.release(shard, index)
         raise
+    except BatchordError:
+        raise
+    except Exception as error:  # a fault of ours must not leave a line without an outcome, nor send it for ever
+        _LOGGER.exception("Line %s of %s failed by a fault of batchord.", line.planned.line, shard.batch_id)
+        settled = _Settled(Outcome.FAILED, LineError("internal_error", f"batchord failed: {type(error).__name__}"))
     if settled is not None:
         await context.desk.record(shard, await _record(context, line, settled))
 
@@ -107,6 +112,8 @@ async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled |
         line.attempts[-1] = msgspec.structs.replace(line.attempts[-1], wait_s=round(decision.after_s, 3))
         await _pause(context, decision.after_s)
         verdict = await context.desk.begin(line.shard, line.index)
+    if verdict is Verdict.CLAIMED:
+        raise DuplicateLine
     return _Settled(*_UNSENT[verdict]) if verdict in _UNSENT else None
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchord.broker import Step
-from batchord.errors import UnavailableError
+from batchord.errors import BatchordError
 from batchord.state import keys, leases
 from workers.permits import share
 
@@ -25,7 +25,7 @@ async def stay_alive(context: Context) -> None:
     while True:
         try:
             await beat(context)
-        except UnavailableError as error:
+        except BatchordError as error:
             _LOGGER.warning("%s", error)
         await asyncio.sleep(interval_s)
 

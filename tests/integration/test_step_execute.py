@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchord.broker import Step
+from batchord.errors import BlobNotFoundError
 from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
 from workers.providers import Request
@@ -99,11 +100,15 @@ class Hold:
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_trouble_after_any_write_changes_nothing(sites: Sites, trouble: Trouble) -> None:
     expected = await undisturbed(sites, mixed_lines())
-    async for site in each_moment(sites, executing, trouble):
+
+    def check(site: Site) -> None:
         assert site.result() == expected
         resent = Counter(site.upstream.calls) - Counter(line["custom_id"] for line in mixed_lines())
-        assert resent.total() <= (trouble not in {redis_fails})  # a large record's object was written, its record not
+        assert resent.total() <= (trouble is not redis_fails)  # the answer was there, and its record was not
+        site.failures = [error for error in site.failures if not isinstance(error, BlobNotFoundError)]  # overtaken
         site.assert_tidy()
+
+    await each_moment(sites, executing, trouble, check)
 
 
 async def test_a_worker_that_dies_while_it_sends_has_the_line_sent_again_and_counted_once(sites: Sites) -> None:

@@ -58,7 +58,7 @@ PLANS: Final = st.fixed_dictionaries(
 # These look at the machine, so that most of what is drawn meets an open shard.
 SHARDS: Final = st.runner().flatmap(lambda machine: st.sampled_from(machine.some_shards()))
 WORKERS: Final = st.runner().flatmap(lambda machine: st.sampled_from(machine.workers + machine.ghosts))
-LINES: Final = SHARDS.flatmap(lambda shard: st.tuples(st.just(shard), st.lists(st.integers(0, 3), max_size=4)))
+LINES: Final = SHARDS.flatmap(lambda shard: st.tuples(st.just(shard), st.lists(st.integers(0, 3), min_size=1, max_size=4)))
 
 
 @dataclass
@@ -89,13 +89,24 @@ class BatchMachine(RuleBasedStateMachine):
         self.ghosts: list[str] = []
         self.sending: dict[str, set[tuple[Shard, int]]] = {worker: set() for worker in self.workers}
         self.again: Call[Any] | None = None
+        self.calls = 0
 
-    @initialize(life_s=st.integers(20, 300), window=st.integers(1, 6))
-    def create(self, life_s: int, window: int) -> None:
-        self.window, self.deadline = window, CREATED_AT + life_s
+    @initialize(
+        life_s=st.integers(20, 300),
+        window=st.integers(1, 6),
+        plan=st.none() | PLANS | PLANS,
+        patience=st.integers(0, 30),
+    )
+    def create(self, life_s: int, window: int, plan: dict[str, list[int]] | None, patience: int) -> None:
+        """Create the batch, which mostly has open shards from the beginning, and runs for some steps."""
+        self.window, self.deadline, self.patience = window, CREATED_AT + life_s, patience
         self.batch = batch_object(expires_at=self.deadline)
         assert self.do(batches.create(self.batch))
         self.path.append(Status.VALIDATING)
+        if plan:
+            self.start(plan)
+            for provider in PROVIDERS:
+                self.open_next(provider)
 
     @rule(plan=PLANS)
     def start(self, plan: dict[str, list[int]]) -> None:
@@ -163,7 +174,7 @@ class BatchMachine(RuleBasedStateMachine):
         shard, indices = self.existing(*lines)
         owner = self.open[shard].owner if shard in self.open else {}
         own = {index for index in indices if owner.get(index) == worker}
-        assert self.do(shards.release(shard, worker, indices or [0])) == len(own)
+        assert self.do(shards.release(shard, worker, indices)) == len(own)
         for index in own:
             del owner[index]
         self.sending[worker] -= {(shard, index) for index in indices}
@@ -205,6 +216,7 @@ class BatchMachine(RuleBasedStateMachine):
         self.sending[self.workers[place]] = set()
 
     @rule(status=st.sampled_from([Status.CANCELLING, Status.FINALIZING, Status.FAILED]))
+    @precondition(lambda self: self.calls > self.patience)
     def move(self, status: Status) -> None:
         moved = self.do(batches.transition(self.batch.id, to(status), self.now, {"ended_ms": self.now}))
         assert moved is (status in NEXT[self.status])
@@ -212,7 +224,7 @@ class BatchMachine(RuleBasedStateMachine):
             self.path.append(status)
 
     @rule()
-    @precondition(lambda self: not self.open)  # finalize looks, and in its statuses no shard opens any more
+    @precondition(lambda self: self.calls > self.patience and not self.open)  # finalize looks, and in its statuses no shard opens any more
     def conclude(self) -> None:
         self.move(ending(self.status, has_expired=any(r.outcome is Outcome.EXPIRED for r in self.recorded)))
 
@@ -310,7 +322,7 @@ class BatchMachine(RuleBasedStateMachine):
 
     def do(self, call: Call[Any]) -> Any:
         answer = self.state.run(call)
-        self.again = call
+        self.again, self.calls = call, self.calls + 1
         self.seen, self.hash = record_of(self.state, self.batch.id), fields(self.state, keys.batch(self.batch.id))
         self.names = key_names(self.state)
         return answer
