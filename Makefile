@@ -31,7 +31,7 @@ example: $(DEV) ## Embed the docs of Python's standard library with a local mode
 	$(BIN)/python -m examples.stdlib_search $(ARGS)
 
 test: $(DEV) ## Run the tests (some of them: make test ARGS='-k seal')
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
 check: $(DEV) ## Check format, lint, types and the layers, in seconds
 	$(BIN)/ruff format --check .
