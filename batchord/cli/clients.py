@@ -10,6 +10,7 @@ import click
 
 from batchord.cli.exits import SOME_FAILED, SUCCEEDED
 from batchord.client import Client
+from batchord.errors import ConflictError
 from batchord.lifecycle import Status
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def results(batch_id: str, *, errors: bool) -> None:
     """Write the output file of a batch that has ended to standard output."""
     batch = Client().batch(batch_id)
     record = batch.read().batch
+    if not record.status.is_terminal:
+        raise ConflictError(f"Batch {batch_id} is still {record.status}; it has no results yet.")
     file_id = record.error_file_id if errors else record.output_file_id
     for chunk in batch.content(file_id) if file_id else ():
         sys.stdout.buffer.write(chunk)

@@ -1,4 +1,4 @@
-"""A fleet as its operator runs it: a Valkey, some `batchord worker` processes, and the variables that all of them share.
+"""A fleet as its operator runs it: a Valkey, some `batchord worker` processes, and the variables that they share.
 
 And an S3 server of the test's own (moto's), for fleets that keep their bytes there.
 """
@@ -6,7 +6,6 @@ And an S3 server of the test's own (moto's), for fleets that keep their bytes th
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import subprocess
 import urllib.request
@@ -14,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-import psutil
 import redis
 from moto.server import ThreadedMotoServer
 
@@ -23,13 +21,11 @@ from batchord.broker import celery_url
 from batchord.embedded import EmbeddedValkey
 from batchord.settings import Settings
 from batchord.state import keys
-from tests.acceptance.cli import PATIENCE_S, Ended, chat, command, environment, run_command, wait_until
+from tests.acceptance.cli import PATIENCE_S, Ended, command, environment, run_command, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from batchord import Batch, Result
 
 QUICK = {
     "BATCHORD_VISIBILITY_TIMEOUT_S": "6",
@@ -77,10 +73,11 @@ class Fleet:
         """The broker's URL as every stock tool of Celery takes it."""
         return celery_url(self._valkey.url)
 
-    @property
-    def redis(self) -> redis.Redis:
-        """A client for what only an operator at the server sees or sets; it ends with the fleet."""
-        return self._open.enter_context(redis.Redis.from_url(self._valkey.url, decode_responses=True))
+    @contextmanager
+    def redis(self) -> Iterator[redis.Redis]:
+        """Give a client for what only an operator at the server sees or sets."""
+        with redis.Redis.from_url(self._valkey.url, decode_responses=True) as client:
+            yield client
 
     def client(self) -> Client:
         """Give a producer's client; it ends with the fleet."""
@@ -102,20 +99,18 @@ class Fleet:
 
     def start(self, count: int = 1) -> list[Worker]:
         """Start workers, and return once each of them is on the list of the living."""
-        started = []
+        arguments = ["worker", "--providers", str(self._providers)]
         for _ in range(count):
             log = self.path / f"worker-{len(self.workers)}.log"
-            arguments = ["worker", "--providers", str(self._providers)]
-            started.append(Worker(arguments, log, environment(self.env)))
-            self.workers.append(started[-1])
-        for worker in started:
-            wait_until(lambda worker=worker: worker.pid in self.living(), f"worker {worker.pid} lives: {worker.log}")
+            self.workers.append(Worker(arguments, log, environment(self.env)))
+        started = self.workers[-count:]
+        wait_until(lambda: {worker.pid for worker in started} <= self.living(), f"workers live, see {self.path}")
         return started
 
     def living(self) -> set[int]:
         """The processes of the workers that are on the list of the living."""
-        with redis.Redis.from_url(self._valkey.url, decode_responses=True) as client:
-            return {int(name.rsplit("-", 2)[1]) for name in client.zrange(keys.WORKERS, 0, -1)}
+        with self.redis() as client:
+            return {int(str(name).rsplit("-", 2)[1]) for name in client.zrange(keys.WORKERS, 0, -1)}
 
     def run(self, *arguments: str) -> Ended:
         """Run one of the producer's commands to its end."""
@@ -143,10 +138,6 @@ class Worker:
         """Ask it to end, wait, and give its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
-
-    def drain_begins(self) -> None:
-        """Ask it to end, and go on."""
-        self.process.send_signal(signal.SIGTERM)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from batchord.state import keys
 from tests.acceptance.cli import PATIENCE_S, Folder, chat, environment, wait_until
 from tests.acceptance.fleet import Fleet, run_s3
 from tests.upstream import Rule, Upstream, run_upstream
+from workers.permits import slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +33,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Ups
     """A fleet of two workers that the gentle tests share."""
     with run_upstream() as upstream, Fleet(tmp_path_factory.mktemp("house")) as fleet:
         local = {"base_url": upstream.url, "models": ["m*"], "max_concurrency": 20, "max_attempts": 2}
-        slow = {"base_url": upstream.url, "models": ["slow"], "max_concurrency": 4}
-        fleet.write_providers(local=local, slow=slow)
+        fleet.write_providers(local=local)
         fleet.start(2)
         yield fleet, upstream
 
@@ -72,6 +72,12 @@ def sent(upstream: Upstream) -> Counter[str]:
     return Counter(seen.body for seen in upstream.requests)
 
 
+def end_window(fleet: Fleet, batch: Batch) -> None:
+    """Let the completion window be over, which in earnest lasts minutes at the least."""
+    with fleet.redis() as server:
+        server.hset(keys.batch(batch.id), "expires_at", "1")
+
+
 def outcomes(batch: Batch) -> dict[str, str | None]:
     """The error's code of each line, None for a success; no line is told twice."""
     results = list(batch.results())
@@ -104,7 +110,7 @@ def test_requests_from_a_generator_become_a_batch_with_all_that_was_said_of_it(
     assert record.expires_at - record.created_at == 1800
     assert (record.request_counts.total, record.request_counts.completed) == (5, 5)
     assert record.usage.input_tokens == 5
-    assert sorted(seen.body for seen in upstream.requests)[0] == '{"model":"m-embed","input":"<0>"}'
+    assert min(seen.body for seen in upstream.requests) == '{"model":"m-embed","input":"<0>"}'
     assert {seen.path for seen in upstream.requests} == {"/v1/embeddings"}
     assert [len(result.body["data"]) for result in batch.results() if result.body] == [1] * 5
 
@@ -135,15 +141,19 @@ def test_progress_goes_to_standard_error(fleet: Fleet, capsys: pytest.CaptureFix
     assert shown.out == ""
 
 
-def test_a_wait_may_end_before_the_batch_which_goes_on(fleet: Fleet, upstream: Upstream) -> None:
-    upstream.rules = [Rule(match="<0>", latency_s=600)]
+def test_a_wait_may_end_before_the_batch_which_goes_on(own: tuple[Fleet, Upstream]) -> None:
+    fleet, upstream = own
+    upstream.rules = [Rule(match="<0>", fault="hang", times=1)]
+    fleet.start()
     batch = fleet.client().submit(items(2), model="m")
-    wait_until(lambda: upstream.in_flight == 1 and upstream.count() == 2, "only the slow line is in flight")
+    wait_until(lambda: upstream.count() == 2 and upstream.in_flight == 1, "only the line that hangs is in flight")
     with pytest.raises(TimeoutError, match=batch.id):
         batch.wait(timeout_s=0.01)
     with pytest.raises(ConflictError, match="in_progress"):
         next(batch.results())
-    assert batch.cancel() is Status.CANCELLING
+    fleet.workers[0].kill()
+    fleet.start()
+    assert batch.wait(timeout_s=PATIENCE_S) is Status.COMPLETED
 
 
 def test_a_cancelled_batch_finishes_what_is_in_flight_and_sends_nothing_more(fleet: Fleet, upstream: Upstream) -> None:
@@ -158,7 +168,7 @@ def test_a_cancelled_batch_finishes_what_is_in_flight_and_sends_nothing_more(fle
     by_id, answered = outcomes(batch), upstream.count()
     assert sorted(by_id) == sorted(ids(2_500))
     assert Counter(by_id.values()) == {None: answered, "batch_cancelled": 2_500 - answered}
-    assert answered < 100
+    assert answered < 1_000
     assert set(sent(upstream).values()) == {1}
     record = batch.read().batch
     counts = record.request_counts
@@ -179,7 +189,7 @@ def test_a_refused_input_is_an_error_that_lists_every_problem(fleet: Fleet, upst
     batch = fleet.client().submit([{"custom_id": "a", "message": "1"}, {"custom_id": "a", "message": "2"}], model="x")
     with pytest.raises(InputRefusedError) as raised:
         batch.wait(timeout_s=PATIENCE_S)
-    assert [problem.partition(":")[0] for problem in raised.value.problems] == ["line 1", "line 2", "line 2"]
+    assert [problem.partition(":")[0] for problem in raised.value.problems] == ["line 1", "line 2"]
     assert "local: m*" in raised.value.problems[0]
     assert (batch.status, upstream.count()) == (Status.FAILED, 0)
     assert list(batch.results()) == []
@@ -189,7 +199,9 @@ def test_a_refused_input_is_an_error_that_lists_every_problem(fleet: Fleet, upst
 
 def test_a_wrong_argument_is_refused_before_anything_is_stored(fleet: Fleet, folder: Folder) -> None:
     folder.write_input([chat(1)])
-    client, before = fleet.client(), fleet.redis.dbsize()
+    client = fleet.client()
+    with fleet.redis() as server:
+        before = sorted(server.scan_iter("batchord:{*"))
     wrong: list[dict[str, Any]] = [
         {"source": "none.jsonl"},
         {"source": folder.input, "model": "m"},
@@ -204,7 +216,8 @@ def test_a_wrong_argument_is_refused_before_anything_is_stored(fleet: Fleet, fol
         assert isinstance(raised.value, ConfigError) or "Request 1" in str(raised.value)
     with pytest.raises(NotFoundError, match="batch_none"):
         client.batch("batch_none")
-    assert fleet.redis.dbsize() == before
+    with fleet.redis() as server:
+        assert sorted(server.scan_iter("batchord:{*")) == before
 
 
 def test_several_batches_share_the_fleet(fleet: Fleet, upstream: Upstream) -> None:
@@ -218,14 +231,16 @@ def test_several_batches_share_the_fleet(fleet: Fleet, upstream: Upstream) -> No
     assert upstream.max_in_flight <= 20
 
 
-def test_a_provider_that_hangs_holds_up_no_other_one(fleet: Fleet, upstream: Upstream) -> None:
+def test_a_provider_that_hangs_holds_up_no_other_one(own: tuple[Fleet, Upstream]) -> None:
+    fleet, upstream = own
     upstream.rules = [Rule(match='"slow"', fault="hang")]
+    slow = {"base_url": upstream.url, "models": ["slow"], "max_concurrency": 4}
+    fleet.write_providers(slow=slow, local={"base_url": upstream.url, "max_concurrency": 20})
+    fleet.start()
     lines = ({"custom_id": f"id-{n}", "message": f"<{n}>", "model": "slow" if n % 2 else "m"} for n in range(400))
     batch = fleet.client().submit(lines)
     wait_until(lambda: batch.read().batch.request_counts.completed == 200, "every line of the other one is answered")
     assert upstream.in_flight == upstream.count('"slow"') == 4
-    batch.cancel()
-    upstream.rules = []
 
 
 def test_the_commands_carry_a_batch_from_its_file_to_its_results(
@@ -252,13 +267,13 @@ def test_the_commands_carry_a_batch_from_its_file_to_its_results(
 def test_a_running_batch_is_cancelled_by_the_command_and_has_no_results_yet(
     fleet: Fleet, upstream: Upstream, folder: Folder
 ) -> None:
-    folder.write_input([chat(number) for number in range(30)])
-    upstream.latency_s = 1.0
+    folder.write_input([chat(number) for number in range(3_000)])
+    upstream.latency_s = 0.5
     batch_id = fleet.run("submit", str(folder.input)).out.strip()
     wait_until(lambda: upstream.in_flight > 0, "lines are in flight")
     early = fleet.run("results", batch_id)
     assert (early.code, early.out) == (3, "")
-    assert "still" in early.err
+    assert "still in_progress" in early.err
     assert fleet.run("cancel", batch_id).out.strip() == "cancelling"
     batch = fleet.client().batch(batch_id)
     assert batch.wait(timeout_s=PATIENCE_S) is Status.CANCELLED
@@ -329,7 +344,7 @@ def test_flower_shows_the_workers(fleet: Fleet, unused_tcp_port: int) -> None:
     try:
         wait_until(lambda: len(shown()) == 2, "Flower shows both workers")
         queues = [{queue["name"] for queue in worker["active_queues"]} for worker in shown().values()]
-        assert queues == [{"control", "provider.local", "provider.slow"}] * 2
+        assert queues == [{"control", "provider.local"}] * 2
     finally:
         flower.kill()
         flower.wait()
@@ -361,18 +376,23 @@ def test_a_killed_worker_costs_only_its_lines_in_flight_a_second_request(own: tu
     assert all(code is None for code in outcomes(batch).values())
     again = [times for times in sent(upstream).values() if times > 1]
     assert set(again) <= {2}
-    assert len(again) <= 20
+    assert len(again) <= slots(20)  # what it held: lines in flight, and answers that it had not yet recorded
 
 
 def test_a_batch_whose_every_worker_was_killed_goes_on_with_the_next_one(own: tuple[Fleet, Upstream]) -> None:
     fleet, upstream = own
-    for worker in fleet.start(2):
-        batch = fleet.client().submit(items(200), model="m")
-        wait_until(lambda: upstream.count() >= 20, "it is busy")
+    fleet.start(2)
+    batch = fleet.client().submit(items(200), model="m")
+    wait_until(lambda: upstream.count() >= 60, "both are busy")
+    for worker in fleet.workers:
         worker.kill()
+    wait_until(lambda: upstream.in_flight == 0, "what they had sent is answered in vain")
+    in_vain = upstream.count() - batch.read().recorded
+    assert 0 < in_vain <= 2 * slots(20)
     fleet.start()
     assert batch.wait(timeout_s=PATIENCE_S) is Status.COMPLETED
     assert list(outcomes(batch)) == ids(200)
+    assert upstream.count() == 200 + in_vain
 
 
 def test_a_batch_past_its_window_expires_and_keeps_what_is_answered(own: tuple[Fleet, Upstream]) -> None:
@@ -380,7 +400,7 @@ def test_a_batch_past_its_window_expires_and_keeps_what_is_answered(own: tuple[F
     fleet.start()
     batch = fleet.client().submit(items(5_500), model="m")  # more than the window of shards that are open
     wait_until(lambda: upstream.count() >= 60, "some lines are sent")
-    fleet.redis.hset(keys.batch(batch.id), "expires_at", 1)
+    end_window(fleet, batch)
     assert batch.wait(timeout_s=PATIENCE_S) is Status.EXPIRED
     by_id, answered = outcomes(batch), upstream.count()
     assert sorted(by_id) == sorted(ids(5_500))
@@ -393,7 +413,7 @@ def test_a_batch_past_its_window_expires_and_keeps_what_is_answered(own: tuple[F
 def test_a_batch_that_nobody_has_touched_by_its_end_expires_whole(own: tuple[Fleet, Upstream]) -> None:
     fleet, upstream = own
     batch = fleet.client().submit(items(3), model="m")
-    fleet.redis.hset(keys.batch(batch.id), "expires_at", 1)
+    end_window(fleet, batch)
     fleet.start()
     assert batch.wait(timeout_s=PATIENCE_S) is Status.EXPIRED
     assert outcomes(batch) == dict.fromkeys(ids(3), "batch_expired")

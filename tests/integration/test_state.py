@@ -101,6 +101,7 @@ def kill(server: EmbeddedValkey) -> None:
     until(lambda: not embedded._ping(server.socket_path))
 
 
+@pytest.mark.timeout(600)  # a failure is made small before it is shown, which takes minutes
 def test_a_batch_stays_true_whatever_happens_to_it(state: BlockingState) -> None:
     class OnValkey(BatchMachine):
         @staticmethod

@@ -10,13 +10,8 @@ import pytest
 
 from batchord.broker import Step
 from batchord.lifecycle import Status
-from batchord.state import shards
-from tests.integration.steps import (
-    BATCH,
-    Died,
-    Message,
-    Site,
-    Sites,
+from tests.integration.steps import BATCH, Site, Sites, line, mixed_lines
+from tests.integration.steps_trouble import (
     Trouble,
     changes_nothing,
     dies_and_is_lost,
@@ -25,14 +20,12 @@ from tests.integration.steps import (
     is_cancelled,
     is_cancelled_and_overtaken,
     is_overtaken,
-    line,
-    mixed_lines,
     redis_fails,
 )
+from tests.integration.steps_worker import Died, Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from batchord.embedded import EmbeddedValkey
 
@@ -41,8 +34,8 @@ pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture
-def sites(valkey: EmbeddedValkey, tmp_path: Path) -> Iterator[Sites]:
-    with Sites(valkey.url, tmp_path) as sites:
+def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
+    with Sites(valkey.url) as sites:
         yield sites
 
 
@@ -97,10 +90,10 @@ async def test_feeds_at_once_publish_each_line_once(sites: Sites) -> None:
         living = [worker for worker in site.workers if not worker.dead]
         await asyncio.gather(*(worker.carry_out(message) for worker in living * 3))
         published = [message.args for message in site.messages() if message.step is Step.EXECUTE]
-        assert sorted(published) == [(BATCH, "one", 0, 0), (BATCH, "one", 0, 1), (BATCH, "one", 0, 2)] + [
-            (BATCH, "one", 1, 0),
-            (BATCH, "one", 1, 1),
-        ] + [(BATCH, "two", 0, index) for index in range(3)]
+        shards = {("one", 0): 3, ("one", 1): 1, ("two", 0): 2}
+        assert sorted(published) == [
+            (BATCH, *shard, index) for shard, lines in shards.items() for index in range(lines)
+        ]
 
 
 async def test_the_window_is_never_overrun_and_small_against_the_file(sites: Sites) -> None:
@@ -110,10 +103,9 @@ async def test_the_window_is_never_overrun_and_small_against_the_file(sites: Sit
     async with sites.new(workers=2, window_lines=6) as site:
 
         async def after_write(_number: int) -> None:
-            for provider in most:
-                waiting = len(site.redis.lrange(f"provider.{provider}", 0, -1))
-                if site.record().shards:
-                    most[provider] = max(most[provider], open_lines(site, provider), waiting)
+            for provider in site.record().shards:
+                waiting = site.redis.llen(f"provider.{provider}")
+                most[provider] = max(most[provider], open_lines(site, provider), waiting)
 
         site.submit(lines)
         for worker in site.workers:
@@ -139,7 +131,7 @@ async def test_a_provider_that_is_slow_does_not_hold_up_the_other(sites: Sites) 
     async with sites.new() as site:
         site.submit([line(f"ok-{number}", "two" if number < 6 else "one") for number in range(12)])
         await site.carry_out(await site.until(Step.PLAN))
-        while fast := [message for message in site.messages("control", "provider.one")]:
+        while fast := site.messages("control", "provider.one"):
             site.redis.lrem(fast[0].queue, 1, fast[0].raw)
             await site.carry_out(fast[0])
         assert site.upstream.calls == [f"ok-{number}" for number in range(6, 12)]

@@ -157,7 +157,8 @@ def test_a_line_recorded_twice_counts_once_whatever_the_second_says(
     assert state.run(shards.record(shard, NOW + 9, [LineRecord(0, second, b'{"n":2}', 9, Usage(9, 9, 9, 9, 9))])) == 0
     assert contents(state) == before
     assert counts(state, shard) == {outcome: int(outcome is first) for outcome in Outcome}
-    assert record_of(state, shard.batch_id).batch.usage == Usage(10, 5, 20, 7, 30)
+    record = record_of(state, shard.batch_id)
+    assert (record.batch.usage, record.retries) == (Usage(10, 5, 20, 7, 30), 2)
     assert state.run(shards.outcomes(shard, [0, 1])) == [first.encode() + b'{"n":1}', None]
 
 
@@ -240,12 +241,12 @@ def test_a_claim_released_after_it_was_taken_over_stays(state: BlockingState) ->
 
 def test_missing_are_the_lines_without_outcome_that_no_living_worker_sends(state: BlockingState) -> None:
     shard = opened(state, 12)
-    state.run(shards.record(shard, NOW, succeeded(0, 10)))
+    state.run(shards.record(shard, NOW, succeeded(5, 10)))
     begin(state, shard, "dead", 1, 2)
     begin(state, shard, "w2", 3, 11, now=NOW + 10)
-    assert state.run(shards.missing(shard, NOW + CLAIM_S - 0.01)) == [4, 5, 6, 7, 8, 9]
-    assert state.run(shards.missing(shard, NOW + CLAIM_S)) == [1, 2, 4, 5, 6, 7, 8, 9]
-    assert state.run(shards.missing(shard, NOW + CLAIM_S + 10)) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert state.run(shards.missing(shard, NOW + CLAIM_S - 0.01)) == [0, 4, 6, 7, 8, 9]
+    assert state.run(shards.missing(shard, NOW + CLAIM_S)) == [0, 1, 2, 4, 6, 7, 8, 9]
+    assert state.run(shards.missing(shard, NOW + CLAIM_S + 10)) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 11]
 
 
 def test_nothing_is_missing_of_a_shard_that_is_complete_or_not_open(state: BlockingState) -> None:
