@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from batchord import lifecycle
-from batchord.errors import ConflictError, InputRefusedError, NotFoundError
+from batchord.errors import ConflictError, InputRefusedError, NotFoundError, UnavailableError
 from batchord.lifecycle import Status
 from batchord.progress import follow
 from batchord.results import decode_result
@@ -63,11 +64,13 @@ class Batch:
             TimeoutError: the batch has not ended by then; it goes on.
             InputRefusedError: the input has problems, so nothing was sent.
         """
+        record = self.read()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with follow(show=progress) as shown:
             while True:
-                record = self.read()
-                shown.update(record)
+                with suppress(UnavailableError):  # the batch goes on without us
+                    record = self.read()
+                    shown.update(record)
                 if record.batch.status.is_terminal:
                     break
                 if deadline is not None and time.monotonic() > deadline:

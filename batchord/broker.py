@@ -34,7 +34,12 @@ def provider_queue(provider: str) -> str:
 
 
 def celery_url(redis_url: str) -> str:
-    """Give the form of a Redis URL that Celery takes: redis-py's `unix://` is its `redis+socket://`."""
+    """Give the form of a Redis URL that Celery takes: redis-py's `unix://` is its `redis+socket://`.
+
+    Certificates are verified unless the URL says otherwise, which Celery would not do by itself.
+    """
+    if redis_url.startswith("rediss://") and "ssl_cert_reqs=" not in redis_url:
+        redis_url += ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
     return redis_url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from functools import cached_property
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 _DISK_WAIT_MS: Final = 5_000
+_BATCH_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _METADATA_PAIRS: Final = 16
 _METADATA_KEY_CHARS: Final = 64
 _METADATA_VALUE_CHARS: Final = 512
@@ -69,6 +71,8 @@ class Client:
         """
         window_s = window_seconds(completion_window)
         _check_metadata(metadata or {})
+        if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
+            raise ConfigError(f"batch_id {batch_id!r} is not 1 to 64 letters, digits, underscores and hyphens.")
         if endpoint is not None and endpoint not in ENDPOINTS:
             raise ConfigError(f"endpoint {endpoint!r} is none that a batch may have: {', '.join(ENDPOINTS)}.")
         file = self._upload(source, model, endpoint)
@@ -154,7 +158,10 @@ class Client:
         self.state.run(batches.activate(batch.id, batch.created_at))
         self.state.run(batches.create(batch))
         with suppress(StateError):  # a server without an append-only file keeps nothing on disk, as its operator chose
-            self.state.run(batches.durable(_DISK_WAIT_MS))
+            if not self.state.run(batches.durable(_DISK_WAIT_MS)):
+                raise StateUnavailableError(
+                    f"Redis did not write batch {batch.id} to its disk in time; submit it again."
+                )
         self.plan(batch.id)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import math
 import os
 import socket
@@ -26,6 +27,9 @@ SOCKET_PATH_BYTES = 100  # sun_path has 104 on macOS and 108 on Linux
 READY_S = 30.0
 LOADING_S = 1800.0
 STOP_S = 60.0
+_POLL_S = 0.1
+
+_log = logging.getLogger(__name__)
 
 # The watch: when the last holder of the lifeline's other end is gone, end the process group that the server is in too.
 _WATCH = "trap '' HUP; read -r _; kill -TERM 0"
@@ -51,10 +55,11 @@ class EmbeddedValkey:
     starts and stops. Not for more than one thread.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, drain_timeout_s: float = 0) -> None:
         self.data_dir = data_dir.resolve()
         self.socket_path = _socket_folder(self.data_dir) / "valkey.sock"
         self.log_path = self.data_dir / "valkey.log"
+        self._drain_timeout_s = drain_timeout_s
         self._pid_path = self.data_dir / "valkey.pid"
         self._held = contextlib.ExitStack()
         self._deaths = EarlyDeaths()
@@ -91,7 +96,7 @@ class EmbeddedValkey:
         (self.data_dir / "valkey").mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, _lock(self.data_dir))
-            _end_left_behind(self._pid_path)
+            _end_left_behind(self._pid_path, self._drain_timeout_s)
             if self.socket_path.parent != self.data_dir:
                 _make_private(self.socket_path.parent)
                 undo.callback(self.socket_path.parent.rmdir)
@@ -231,11 +236,19 @@ def _lock(data_dir: Path) -> int:
     return fd
 
 
-def _end_left_behind(pid_path: Path) -> None:
-    """End the server that a killed owner left; workers that still drain there will reconnect to the next one."""
+def _end_left_behind(pid_path: Path, drain_timeout_s: float) -> None:
+    """See the server end that a killed owner left.
+
+    It lives until the workers have drained whose lifeline it holds, so it is given their time, and only then ended.
+    """
     if not pid_path.exists():
         return
     number, _, recorded = pid_path.read_text(encoding="utf-8").partition("\n")
+    deadline = time.monotonic() + drain_timeout_s
+    if recorded and drain_timeout_s and identity(int(number)) == recorded:
+        _log.warning("An earlier run was killed; waiting for the requests that it has in flight.")
+        while identity(int(number)) == recorded and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
     if recorded and not end_stranger(int(number), recorded, STOP_S):
         raise ValkeyFailedError(f"The Valkey server {number}, left behind by a killed owner, cannot be ended.")
 

@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from batchord.broker import CONTROL_QUEUE, Step
 from batchord.errors import StateUnavailableError
+from batchord.state import keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +31,7 @@ CHORD_TTL_S: Final = 30 * 24 * 3600
 
 _BATCH_COMMANDS: Final = 500
 
-_GID: Final = re.compile(r"([\w-]+)/([\w-]+)/([\w-]+)", re.ASCII)
+_GID: Final = re.compile(r"([\w-]+)/([\w-]+)/(\d+)", re.ASCII)
 
 _OPEN: Final = """
 -- KEYS waiting set, chord hash   ARGV TTL in s, queue of the callback, its message, lines to wait for
@@ -69,8 +70,7 @@ def chord_keys(gid: str) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"Not a shard's chord: {gid!r}; want <batch_id>/<provider>/<number>")
     batch_id, provider, number = match.groups()
-    chord = f"batchord:{{{batch_id}}}:chord:{provider}:{number}"
-    return f"{chord}:waiting", chord
+    return keys.chord(keys.Shard(batch_id, provider, int(number)))
 
 
 def publish(
@@ -103,21 +103,6 @@ def publish(
                     _publish_line(producer, gid, index, args, queue)
     except (BatchPublishError, OperationalError, RedisError) as error:
         raise StateUnavailableError(f"Shard {gid} is not, or not wholly, published: {error}") from error
-
-
-def forget_chord(app: Celery, gid: str) -> None:
-    """Delete a chord that need not complete any more; parts that still come leave no trace.
-
-    Raises:
-        StateUnavailableError: Redis failed; the chord may still be there.
-        ValueError: `gid` is malformed.
-    """
-    keys = chord_keys(gid)
-    try:
-        with app.producer_pool.acquire(block=True) as producer, producer.channel.conn_or_acquire() as client:
-            client.delete(*keys)
-    except (OperationalError, RedisError) as error:
-        raise StateUnavailableError(f"The chord of shard {gid} is not deleted: {error}") from error
 
 
 def _open(channel: Any, gid: str, lines: Iterable[int], callback: tuple[str, str]) -> None:

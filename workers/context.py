@@ -15,7 +15,7 @@ from batchord.settings import load_routes
 from batchord.state import leases
 from batchord.state.connection import State
 from batchord.storage import Blobs
-from workers.chords import forget_chord, publish
+from workers.chords import publish
 from workers.desk import Desk
 from workers.inputs import Inputs
 from workers.liveness import stay_alive
@@ -77,10 +77,6 @@ class Context:
         """
         lines = {index: (*shard, index) for index in indices}
         await asyncio.to_thread(publish, self.app, shard.gid, lines, provider_queue(shard.provider), tuple(shard))
-
-    async def forget_chord(self, shard: Shard) -> None:
-        """Delete what a sealed shard's chord may have left."""
-        await asyncio.to_thread(forget_chord, self.app, shard.gid)
 
     def resize(self, provider: str, limit: int) -> None:
         """Let this process send at most so many requests to a provider at once."""

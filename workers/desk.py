@@ -12,10 +12,12 @@ from batchord.state import shards
 from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord, Verdict
 from workers.grouped import Grouped
+from workers.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from batchord.state.calls import Call
     from batchord.state.connection import State
 
 
@@ -60,11 +62,13 @@ class Desk:
         await self._state.run_all([shards.renew(shard, self._worker, until) for shard in self._sending])
 
     async def _send_begin(self, groups: list[tuple[Shard, list[int]]]) -> Sequence[Sequence[Verdict]]:
+        return await patiently(lambda: self._state.run_all(self._begin_calls(groups)))
+
+    def _begin_calls(self, groups: list[tuple[Shard, list[int]]]) -> list[Call[list[Verdict]]]:
+        """Give the calls as of now: repeated after an outage with old times, the claims would have run out already."""
         now = time.time()
         until = now + self._claim_s
-        return await self._state.insist_all(
-            [shards.begin(shard, self._worker, now, until, indices) for shard, indices in groups]
-        )
+        return [shards.begin(shard, self._worker, now, until, indices) for shard, indices in groups]
 
     async def _send_record(self, groups: list[tuple[Shard, list[LineRecord]]]) -> Sequence[Sequence[None]]:
         now = time.time()

@@ -14,21 +14,22 @@ from uuid import uuid4
 import msgspec
 
 from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, NO_USAGE, Answer, LineError
-from batchord.errors import BatchordError
+from batchord.errors import BatchordError, BlobNotFoundError
 from batchord.lifecycle import Outcome
+from batchord.state import shards
 from batchord.state.shards import LineRecord, Verdict
 from batchord.storage import paths
 from workers.patience import patiently
 from workers.permits import Draining
 from workers.providers import ProviderError, Request, Response
 from workers.retry import Policy, Retry, decide
-from workers.shard_file import Attempt, Trace, encode_outcome
+from workers.shard_file import Attempt, PlannedLine, Trace, encode_outcome
 
 if TYPE_CHECKING:
     from batchord.contract import Usage
     from batchord.state.keys import Shard
     from workers.context import Context
-    from workers.shard_file import PlannedLine
+    from workers.retry import Decision
 
 _LOGGER = logging.getLogger(__name__)
 _RANDOM = random.Random()  # noqa: S311 (it spreads retries; SystemRandom costs a system call a line)
@@ -37,6 +38,7 @@ _UNSENT = {
     Verdict.CANCELLED: (Outcome.CANCELLED, LineError("batch_cancelled", CANCELLED_MESSAGE)),
     Verdict.EXPIRED: (Outcome.EXPIRED, LineError("batch_expired", EXPIRED_MESSAGE)),
 }
+_LOST = LineError("input_lost", "The storage has lost this line before it was sent.")
 
 
 class DuplicateLine(BatchordError):  # noqa: N818 (no fault, but an answer)
@@ -83,30 +85,54 @@ async def execute(context: Context, shard: Shard, index: int) -> None:
 
 
 async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: Verdict) -> None:
-    planned = await context.inputs.get(shard)
-    line = _Line(shard, index, planned.endpoint, planned.line(index))
+    line = await _line(context, shard, index)
     try:
         settled = await _settle(context, line, verdict)
+        record = await _record(context, line, settled) if settled else None
     except Draining:
         await context.desk.release(shard, index)
         raise
-    except BatchordError:
+    except DuplicateLine:
         raise
     except Exception as error:  # a fault of ours must not leave a line without an outcome, nor send it for ever
         _LOGGER.exception("Line %s of %s failed by a fault of batchord.", line.planned.line, shard.batch_id)
-        settled = _Settled(Outcome.FAILED, LineError("internal_error", f"batchord failed: {type(error).__name__}"))
-    if settled is not None:
-        await context.desk.record(shard, await _record(context, line, settled))
+        fault = LineError("internal_error", f"batchord failed: {type(error).__name__}")
+        record = await _record(context, line, _Settled(Outcome.FAILED, fault))
+    if record is not None:
+        await context.desk.record(shard, record)
+        if record.is_large:
+            await _drop_if_late(context, shard, record)
+
+
+async def _line(context: Context, shard: Shard, index: int) -> _Line:
+    """Give the line as it was planned; a stand-in where the storage has lost it, so that its batch can end."""
+    try:
+        planned = await context.inputs.get(shard)
+        return _Line(shard, index, planned.endpoint, planned.line(index))
+    except (BlobNotFoundError, IndexError, msgspec.MsgspecError):
+        _LOGGER.exception("The planned lines of shard %s are lost.", shard.gid)
+        return _Line(shard, index, "", PlannedLine(0, "", msgspec.Raw(b"")))
+
+
+async def _drop_if_late(context: Context, shard: Shard, record: LineRecord) -> None:
+    """Delete a large record that was not the line's first: nobody will ever read it."""
+    (kept,) = await context.state.insist(shards.outcomes(shard, [record.index]))
+    if kept is None or kept[1:] != record.content:
+        await patiently(lambda: context.blobs.delete([record.content[1:].decode()]))
 
 
 async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled | None:
     """Send until the retry policy is content; None where the line got its outcome from elsewhere meanwhile."""
-    policy = Policy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
+    if verdict is Verdict.SEND and not line.endpoint:
+        return _Settled(Outcome.FAILED, _LOST)
     while verdict is Verdict.SEND:
-        result = await _send(context, line)
-        decision = decide(
-            policy, len(line.attempts), result, random=_RANDOM.random(), elapsed_s=time.monotonic() - line.began_at
-        )
+        async with context.permits[line.shard.provider] as has_waited:
+            if has_waited:
+                verdict = await context.desk.begin(line.shard, line.index)
+                if verdict is not Verdict.SEND:
+                    break
+            result = await _send(context, line)
+        decision = _judge(context, line, result)
         if not isinstance(decision, Retry):
             return _conclude(result, len(line.attempts))
         line.attempts[-1] = msgspec.structs.replace(line.attempts[-1], wait_s=round(decision.after_s, 3))
@@ -117,8 +143,13 @@ async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled |
     return _Settled(*_UNSENT[verdict]) if verdict in _UNSENT else None
 
 
+def _judge(context: Context, line: _Line, result: Response | ProviderError) -> Decision:
+    policy = Policy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
+    elapsed_s = time.monotonic() - line.began_at
+    return decide(policy, len(line.attempts), result, random=_RANDOM.random(), elapsed_s=elapsed_s)
+
+
 async def _send(context: Context, line: _Line) -> Response | ProviderError:
-    provider = line.shard.provider
     request = Request(
         endpoint=line.endpoint,
         body=bytes(line.planned.body),
@@ -126,12 +157,11 @@ async def _send(context: Context, line: _Line) -> Response | ProviderError:
         attempt=len(line.attempts) + 1,
         idempotency_key=f"{line.shard.batch_id}-{line.planned.line}",
     )
-    async with context.permits[provider]:
-        sent_at = time.monotonic()
-        try:
-            result: Response | ProviderError = await context.providers[provider].send(request)
-        except ProviderError as error:
-            result = error
+    sent_at = time.monotonic()
+    try:
+        result: Response | ProviderError = await context.providers[line.shard.provider].send(request)
+    except ProviderError as error:
+        result = error
     outcome = result.status_code if isinstance(result, Response) else result.code
     line.attempts.append(Attempt(outcome, round((time.monotonic() - sent_at) * 1000, 1)))
     return result

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from batchord import lifecycle
 from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, FileObject, LineError, produced_file_id
 from batchord.lifecycle import Status
-from batchord.state import batches, files
+from batchord.state import batches, files, keys
 from batchord.storage import CHUNK_BYTES, paths
 from workers.feed import has_open
 from workers.lease import alone
 from workers.merge import merged, sealed, unopened
+from workers.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -40,31 +41,34 @@ async def finalize(context: Context, batch_id: str) -> None:
     elif record.batch.status.is_terminal:
         await _tidy(context, record)
     else:
-        async with alone(context.state, batch_id, "finalize") as lease:
+        async with alone(context.state, keys.step_lease(batch_id, "finalize")) as lease:
             if lease is not None:
-                await _end(context, batch_id, lease)
+                await patiently(lambda: _end(context, batch_id, lease))
 
 
 async def _end(context: Context, batch_id: str, lease: Lease) -> None:
+    await lease.keep()
     await _move(context, batch_id, lifecycle.to(Status.FINALIZING))
     record = await context.state.run(batches.read(batch_id))
     if record is None or await has_open(context, record):
         return
     fields = {
-        "output_file_id": await _produce(context, lease, record, "output", sealed(context.blobs, record, ["output"]))
+        "output_file_id": await _produce(
+            context, lease, record, "output", sealed(context.blobs, record, ["output"], lease)
+        )
     }
-    fields["error_file_id"] = await _produce(context, lease, record, "errors", _errors(context, record))
-    await _produce(context, lease, record, "attempts", sealed(context.blobs, record, ["output", "errors"]))
+    fields["error_file_id"] = await _produce(context, lease, record, "errors", _errors(context, record, lease))
+    await _produce(context, lease, record, "attempts", sealed(context.blobs, record, ["output", "errors"], lease))
     await _conclude(context, batch_id, {field: file_id for field, file_id in fields.items() if file_id})
     await finalize(context, batch_id)
 
 
-def _errors(context: Context, record: BatchRecord) -> list[AsyncIterator[PartLine]]:
+def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIterator[PartLine]]:
     code, message = ("batch_expired", EXPIRED_MESSAGE)
     if record.batch.status is Status.CANCELLING:
         code, message = ("batch_cancelled", CANCELLED_MESSAGE)
     unsent = LineError(code, message)
-    return [*sealed(context.blobs, record, ["errors"]), *unopened(context.blobs, record, unsent)]
+    return [*sealed(context.blobs, record, ["errors"], lease), *unopened(context.blobs, record, unsent, lease)]
 
 
 async def _produce(
@@ -136,7 +140,7 @@ async def _tidy(context: Context, record: BatchRecord) -> None:
     await context.blobs.delete_folder(paths.batch(batch_id))
     await context.state.run_all(
         [
-            batches.retire(batch_id, record.shards),
+            *batches.retire(batch_id, record.shards),
             batches.expire(batch_id, context.settings.retention_s),
             batches.deactivate(batch_id),
         ]

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchord.broker import Step
-from batchord.errors import BatchordError
+from batchord.errors import UnavailableError
 from batchord.state import keys, leases
 from workers.permits import share
 
@@ -25,8 +25,10 @@ async def stay_alive(context: Context) -> None:
     while True:
         try:
             await beat(context)
-        except BatchordError as error:
+        except UnavailableError as error:
             _LOGGER.warning("%s", error)
+        except Exception:  # a worker that stopped beating would have its lines sent by others too
+            _LOGGER.exception("A beat failed; the next one tries again.")
         await asyncio.sleep(interval_s)
 
 

@@ -5,11 +5,16 @@ A message may be lost, a worker may die with it, a chord's count may vanish; the
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchord.broker import Step
-from batchord.state import shards
+from batchord.state import batches, shards
+from workers.execute import DuplicateLine, execute
+from workers.feed import is_running
+from workers.permits import Draining
 
 if TYPE_CHECKING:
     from batchord.state.keys import Shard
@@ -18,11 +23,20 @@ if TYPE_CHECKING:
 
 async def mend(context: Context, shard: Shard) -> None:
     """Publish again what is missing of an open shard, or its seal if nothing is."""
+    record = await context.state.run(batches.read(shard.batch_id))
     progress = await context.state.run(shards.progress(shard))
-    if progress is None:
+    if record is None or progress is None:
         return
-    if progress.recorded == progress.lines:
-        await context.send(Step.SEAL, *shard)
-    elif missing := await context.state.run(shards.missing(shard, time.time())):
+    missing = await context.state.run(shards.missing(shard, time.time()))
+    if missing and is_running(record):
         await context.publish(shard, missing)
+    else:
+        await asyncio.gather(*(_end_unsent(context, shard, index) for index in missing))
+        await context.send(Step.SEAL, *shard)
     await context.state.run(shards.touch(shard, time.time()))
+
+
+async def _end_unsent(context: Context, shard: Shard, index: int) -> None:
+    """Give a line of a stopped batch its outcome, without its message: maybe nobody serves that queue any more."""
+    with suppress(DuplicateLine, Draining):
+        await execute(context, shard, index)

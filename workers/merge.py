@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from batchord.state.batches import BatchRecord
     from batchord.storage import Blobs
     from batchord.storage.paths import Part
+    from workers.lease import Lease
 
 
 async def merged(streams: Iterable[AsyncIterator[PartLine]]) -> AsyncIterator[PartLine]:
@@ -39,33 +40,38 @@ async def merged(streams: Iterable[AsyncIterator[PartLine]]) -> AsyncIterator[Pa
             heapq.heapreplace(heads, (following.line, order, following, stream))
 
 
-def sealed(blobs: Blobs, record: BatchRecord, parts: Sequence[Part]) -> list[AsyncIterator[PartLine]]:
+def sealed(blobs: Blobs, record: BatchRecord, parts: Sequence[Part], lease: Lease) -> list[AsyncIterator[PartLine]]:
     """Give one stream for each provider and part, over the shards that were opened and sealed."""
     return [
-        _sealed(blobs, [Shard(record.batch.id, provider, number) for number in range(counts.opened)], part)
+        _sealed(blobs, [Shard(record.batch.id, provider, number) for number in range(counts.opened)], part, lease)
         for provider, counts in record.shards.items()
         for part in parts
     ]
 
 
-def unopened(blobs: Blobs, record: BatchRecord, error: LineError) -> list[AsyncIterator[PartLine]]:
+def unopened(blobs: Blobs, record: BatchRecord, error: LineError, lease: Lease) -> list[AsyncIterator[PartLine]]:
     """Give one stream for each provider, in which each line of its shards never opened ends with `error`."""
     return [
         _unopened(
-            blobs, [Shard(record.batch.id, provider, number) for number in range(counts.opened, counts.planned)], error
+            blobs,
+            [Shard(record.batch.id, provider, number) for number in range(counts.opened, counts.planned)],
+            error,
+            lease,
         )
         for provider, counts in record.shards.items()
     ]
 
 
-async def _sealed(blobs: Blobs, shards: Sequence[Shard], part: Part) -> AsyncIterator[PartLine]:
+async def _sealed(blobs: Blobs, shards: Sequence[Shard], part: Part, lease: Lease) -> AsyncIterator[PartLine]:
     for shard in shards:
+        await lease.keep()  # many parts may hold no line, so that nothing else would
         async for line in read_part(blobs.stream(paths.shard_part(shard, part))):
             yield line
 
 
-async def _unopened(blobs: Blobs, shards: Sequence[Shard], error: LineError) -> AsyncIterator[PartLine]:
+async def _unopened(blobs: Blobs, shards: Sequence[Shard], error: LineError, lease: Lease) -> AsyncIterator[PartLine]:
     for shard in shards:
+        await lease.keep()
         planned = ShardInput(await blobs.get(paths.shard_part(shard, "input")))
         trace = encode_trace(Trace(shard.provider))
         for index in range(len(planned)):

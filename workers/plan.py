@@ -13,12 +13,13 @@ from batchord import lifecycle
 from batchord.contract import BatchProblem, problems_to_json
 from batchord.errors import BlobNotFoundError
 from batchord.lifecycle import Status
-from batchord.state import batches
+from batchord.state import batches, keys
 from batchord.state.keys import Shard
 from batchord.storage import paths
 from batchord.validation import Scan
 from workers.feed import feed
 from workers.lease import alone
+from workers.patience import patiently
 from workers.shard_file import encode_header, encode_planned
 
 if TYPE_CHECKING:
@@ -35,14 +36,15 @@ async def plan(context: Context, batch_id: str) -> None:
     """Plan a batch that is being validated, then feed it; planning twice lays the same shards."""
     record = await context.state.run(batches.read(batch_id))
     if record is not None and record.batch.status is Status.VALIDATING:
-        async with alone(context.state, batch_id, "plan") as lease:
+        async with alone(context.state, keys.step_lease(batch_id, "plan")) as lease:
             if lease is None:
                 return
-            await _validate(context, record, lease)
+            await patiently(lambda: _validate(context, record, lease))
     await feed(context, batch_id)
 
 
 async def _validate(context: Context, record: BatchRecord, lease: Lease) -> None:
+    await lease.keep()
     shards = _Shards(context, record.batch.id)
     try:
         result = await _scan(context, record, shards, lease)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from batchord.errors import BatchordError
 from batchord.lifecycle import Outcome
-from batchord.state import shards
+from batchord.state import keys, shards
 from batchord.storage import paths
 from workers.feed import feed
+from workers.lease import alone
 from workers.mend import mend
+from workers.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from batchord.state.keys import Shard
+    from batchord.storage.paths import Part
     from workers.context import Context
+    from workers.lease import Lease
 
-_AT_ONCE = 50
+_PARTS: Final[tuple[tuple[Part, bool], ...]] = (("output", True), ("errors", False))
+_AT_ONCE: Final = 50
 """Records read from Redis together: with `spill_bytes` the bound on what a seal holds in memory."""
 
 
@@ -36,18 +41,23 @@ async def seal(context: Context, shard: Shard) -> None:
         await mend(context, shard)
         return
     if progress is not None:
-        await _write(context, shard, progress.lines)
+        async with alone(
+            context.state, keys.step_lease(shard.batch_id, f"seal:{shard.provider}:{shard.number}")
+        ) as lease:
+            if lease is None:
+                return
+            await patiently(lambda: _write(context, shard, progress.lines, lease))
     await feed(context, shard.batch_id)
 
 
-async def _write(context: Context, shard: Shard, lines: int) -> None:
+async def _write(context: Context, shard: Shard, lines: int, lease: Lease) -> None:
     try:
-        await context.blobs.put(paths.shard_part(shard, "output"), _part(context, shard, lines, succeeded=True))
-        await context.blobs.put(paths.shard_part(shard, "errors"), _part(context, shard, lines, succeeded=False))
+        for part, succeeded in _PARTS:
+            await lease.keep()
+            await context.blobs.put(paths.shard_part(shard, part), _part(context, shard, lines, succeeded=succeeded))
     except SealedMeanwhileError:
         return
     await context.state.run(shards.seal(shard))
-    await context.forget_chord(shard)
 
 
 async def _part(context: Context, shard: Shard, lines: int, *, succeeded: bool) -> AsyncIterator[bytes]:

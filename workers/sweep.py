@@ -5,39 +5,63 @@ Some worker sends it every few seconds, under a lease; nothing waits on it unles
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
 from batchord.broker import Step, provider_queue
 from batchord.lifecycle import Status
-from batchord.state import batches, files, leases, queues, shards
+from batchord.state import batches, files, keys, leases, queues, shards
 from batchord.state.keys import Shard
 from batchord.storage import paths
-from workers.feed import feed
+from workers.feed import feed, is_running
 from workers.finalize import finalize
+from workers.lease import alone
 from workers.mend import mend
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from batchord.state.batches import BatchRecord
     from workers.context import Context
 
+_LOGGER = logging.getLogger(__name__)
 _FILES_AT_ONCE: Final = 100
 _PATIENCE: Final = 20
 """How many stalls an open shard may wait while its queue holds messages, which may be its own."""
 
 
 async def sweep(context: Context) -> None:
-    """Look at every batch that has not ended, and at the files whose time is over."""
-    for batch_id, since in await context.state.run(batches.active()):
-        record = await context.state.run(batches.read(batch_id))
-        if record is None:
-            await _forget(context, batch_id, since)
-        elif record.batch.status.is_terminal:
-            await finalize(context, batch_id)
-        else:
-            await _move_on(context, record)
-    await _expire_files(context)
-    await context.state.run(leases.forget_dead(time.time()))
+    """Look at every batch that has not ended, and at the files whose time is over.
+
+    What fails for one batch stops no other; the next sweep tries again.
+    """
+    async with alone(context.state, keys.SWEEPING_LEASE) as lease:
+        if lease is None:
+            return
+        for batch_id, since in await context.state.run(batches.active()):
+            await lease.keep()
+            await _unhindered(f"batch {batch_id}", _look_at(context, batch_id, since))
+        await _unhindered("expired files", _expire_files(context))
+        await context.state.run(leases.forget_dead(time.time()))
+
+
+async def _unhindered(what: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:
+        _LOGGER.exception("The sweep failed at %s; the next one tries again.", what)
+
+
+async def _look_at(context: Context, batch_id: str, since: float) -> None:
+    record = await context.state.run(batches.read(batch_id))
+    if record is None:
+        await _forget(context, batch_id, since)
+    elif record.batch.status.is_terminal:
+        await finalize(context, batch_id)
+    else:
+        await _move_on(context, record)
 
 
 async def _forget(context: Context, batch_id: str, since: float) -> None:
@@ -52,20 +76,29 @@ async def _move_on(context: Context, record: BatchRecord) -> None:
             await context.send(Step.PLAN, record.batch.id)
         return
     for provider in record.shards:
-        await _mend_stalled(context, record.batch.id, provider)
+        if provider not in context.routes.providers:
+            _LOGGER.warning("Batch %s needs the provider %s, which is not configured.", record.batch.id, provider)
+        await _mend_stalled(context, record, provider)
     await feed(context, record.batch.id)
 
 
-async def _mend_stalled(context: Context, batch_id: str, provider: str) -> None:
-    stall_s, now = context.settings.stall_s, time.time()
+async def _mend_stalled(context: Context, record: BatchRecord, provider: str) -> None:
+    batch_id, now = record.batch.id, time.time()
     open_shards = await context.state.run(shards.open_numbers(batch_id, provider))
-    if not open_shards or now - open_shards[0][1] < stall_s:
-        return
-    if await context.state.run(queues.length(provider_queue(provider))) > 0:
-        stall_s *= _PATIENCE
+    stall_s = await _stall_s(context, record, provider)
     for number, progress_at in open_shards:
         if now - progress_at >= stall_s:
             await mend(context, Shard(batch_id, provider, number))
+
+
+async def _stall_s(context: Context, record: BatchRecord, provider: str) -> float:
+    """Give how long an open shard may stand still. Messages in a slow provider's queue are not lost, only waiting."""
+    waiting = await context.state.run(queues.length(provider_queue(provider)))
+    if not is_running(record) or not waiting:
+        return context.settings.stall_s
+    if waiting >= record.shards[provider].open_lines:
+        return math.inf
+    return context.settings.stall_s * _PATIENCE
 
 
 async def _expire_files(context: Context) -> None:

@@ -54,4 +54,4 @@ def register_tasks(app: Celery, context: Context) -> None:
 
     @app.task(name=Step.SWEEP, base=AsyncTask, shared=False)
     async def run_sweep() -> None:
-        await patiently(lambda: sweep(context))
+        await sweep(context)  # what is away now is there for a later one

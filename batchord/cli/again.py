@@ -6,6 +6,7 @@ time, however long they are.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -89,7 +90,7 @@ class _Head:
 
 
 def _input_lines(path: Path) -> Iterator[bytes]:
-    splitter = LineSplitter()
+    splitter = LineSplitter(sys.maxsize)
     with path.open("rb") as file:
         while chunk := file.read(1024 * 1024):
             yield from (line.raw for line in splitter.feed(chunk) if line.raw is not None)

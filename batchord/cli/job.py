@@ -26,6 +26,10 @@ class Job(msgspec.Struct, frozen=True):
         """Give the same run with one more batch."""
         return msgspec.structs.replace(self, batch_ids=(*self.batch_ids, batch_id))
 
+    def instead(self, batch_id: str) -> Job:
+        """Give the same run with another batch in place of the last one, which was refused."""
+        return msgspec.structs.replace(self, batch_ids=(*self.batch_ids[:-1], batch_id))
+
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:
         """Read the note of the data directory; None where there is none.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from batchord.state.batches import BatchRecord
 
 _POLL_S: Final = 0.1
+_KEPT_S: Final = 100 * 365 * 86_400
+"""A run's data is its user's, who deletes the folder: what was forgotten would be sent, and billed, again."""
 
 
 class InterruptedRunError(BatchordError):
@@ -33,8 +35,8 @@ class LocalFleet:
     def __init__(self, settings: Settings, workers: int) -> None:
         self._workers = workers
         self._open = ExitStack()
-        self._valkey = EmbeddedValkey(settings.data_dir)
-        own: dict[str, Any] = {"redis_url": self._valkey.url, "storage_url": ""}
+        self._valkey = EmbeddedValkey(settings.data_dir, settings.drain_timeout_s)
+        own: dict[str, Any] = {"redis_url": self._valkey.url, "storage_url": "", "retention_s": _KEPT_S}
         self.settings = settings.model_copy(update=own)
         self._interrupts = 0
 
@@ -51,7 +53,7 @@ class LocalFleet:
 
     def start_workers(self) -> None:
         """Start the workers, and from now on drain them at Ctrl-C and SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             self._open.callback(signal.signal, number, signal.signal(number, self._interrupt))
         self._fleet = Fleet(
             worker_argv(),

@@ -36,6 +36,22 @@ class Counts:
     failed: int
 
 
+def check_apart(where: Paths) -> None:
+    """See to it that no file of a run is another one of it, which would be overwritten.
+
+    Raises:
+        ConfigError: two are the same, or one is in the data directory.
+    """
+    files = [where.input.resolve(), where.output.resolve(), where.errors.resolve()]
+    same = any(one.exists() and where.input.samefile(one) for one in files[1:])
+    if len(set(files)) < len(files) or same:
+        raise ConfigError(f"The input, the output and the errors file ({where.errors}) must be three different files.")
+    if any(file.is_relative_to(where.data_dir.resolve()) for file in files):
+        raise ConfigError(
+            f"The data directory {where.data_dir} is the run's own; keep the input and the outputs elsewhere."
+        )
+
+
 def check_writable(path: Path) -> None:
     """See to it that a file can be written here.
 

@@ -10,7 +10,7 @@ import click
 
 from batchord.cli.exits import INTERRUPTED, SOME_FAILED, SUCCEEDED
 from batchord.cli.local import InterruptedRunError, LocalFleet
-from batchord.cli.outputs import Paths, check_room, check_writable
+from batchord.cli.outputs import Paths, check_apart, check_room, check_writable
 from batchord.cli.runs import Run
 from batchord.cli.summary import Summary, tell
 from batchord.settings import load_routes, read_settings, require_keys
@@ -59,16 +59,17 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     given = {"providers": providers.absolute()} if providers else {}
     settings = read_settings(data_dir=where.data_dir, **given)
     require_keys(load_routes(settings, os.environ), os.environ)
+    check_apart(where)
     for path in (where.output, where.errors):
         check_writable(path)
     check_room(where.data_dir, where.input)
     try:
         with LocalFleet(settings, workers) as fleet:
             this = Run(fleet, where, completion_window)
-            record = this.bring_to_end()
-            counts = this.export()
+            this.bring_to_end()
+            summary = Summary(this.records, this.export(), where)
     except InterruptedRunError as error:
         click.echo(str(error), err=True)
         sys.exit(INTERRUPTED)
-    tell(Summary(record, counts, where), as_json=as_json)
-    sys.exit(SOME_FAILED if counts.failed else SUCCEEDED)
+    tell(summary, as_json=as_json)
+    sys.exit(SOME_FAILED if summary.counts.failed else SUCCEEDED)

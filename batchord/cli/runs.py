@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from batchord.cli.outputs import Counts, write_output
 from batchord.contract import new_batch_id
 from batchord.errors import ConfigError, InputRefusedError, NotFoundError
 from batchord.lifecycle import Status
+from batchord.settings import load_routes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +50,11 @@ class Run:
         if record.batch.status is Status.FAILED:
             raise InputRefusedError([problem_line(problem) for problem in record.batch.errors])
         return record
+
+    @property
+    def records(self) -> list[BatchRecord]:
+        """All batches of the run, the last one last."""
+        return [batch.read() for batch in self._batches]
 
     def export(self) -> Counts:
         """Write the output file, and the errors file where there is anything to say; an old one goes."""
@@ -89,12 +96,13 @@ class Run:
 
     def _go_on(self, batch: Batch, record: BatchRecord) -> BatchRecord:
         if not record.batch.status.is_terminal:
+            self._require_providers(record)
             click.echo(f"Going on with a run of which {record.recorded:,} lines are done.", err=True)
             self._fleet.client.revive(batch.id)
             self._fleet.start_workers()
             return self._fleet.follow(batch.id)
         if record.batch.status is Status.FAILED:
-            self._job = self._note(Job((new_batch_id(),), self._job.input_digest, self._job.output))
+            self._job = self._note(self._job.instead(new_batch_id()))
             return self._submit(self._job.batch_ids[-1])
         if rest := self._write_rest(record):
             click.echo(f"Sending the {rest:,} lines again that have no final answer yet.", err=True)
@@ -102,6 +110,15 @@ class Run:
             return self._submit(self._job.batch_ids[-1])
         click.echo("This run is complete; nothing is sent again.", err=True)
         return record
+
+    def _require_providers(self, record: BatchRecord) -> None:
+        """See to it that the providers of the lines already planned are still configured."""
+        configured = load_routes(self._fleet.settings, os.environ).providers
+        if gone := sorted(record.shards.keys() - configured.keys()):
+            raise ConfigError(
+                f"This unfinished run needs the provider {', '.join(gone)}, which is not configured any more. "
+                "Configure it again under that name, or name another --data-dir to begin anew."
+            )
 
     def _write_rest(self, record: BatchRecord) -> int:
         """Write the requests without a final answer as the next batch's input; how many there are."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from batchord.contract import Usage
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from batchord.cli.outputs import Counts, Paths
@@ -47,27 +50,27 @@ class _Line(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What there is to say: the run's last batch, the lines written in all, and where."""
+    """What there is to say: the run's batches, the lines written in all, and where."""
 
-    record: BatchRecord
+    records: Sequence[BatchRecord]
     counts: Counts
     where: Paths
 
     def facts(self) -> dict[str, Any]:
         """Give the summary as values; times in seconds, rates in lines a second."""
-        batch, batch_s = self.record.batch, _batch_s(self.record)
+        last, batch_s = self.records[-1], self._batch_s
         return {
-            "batch_id": batch.id,
-            "status": batch.status,
+            "batch_id": last.batch.id,
+            "status": last.batch.status,
             "total": self.counts.succeeded + self.counts.failed,
             "completed": self.counts.succeeded,
             "failed": self.counts.failed,
-            "retries": self.record.retries,
-            "plan_s": round(max(0.0, self.record.started_ms / 1000 - batch.created_at), 3),
-            "started_at": self.record.started_ms / 1000,
+            "retries": self._retries,
+            "plan_s": round(max(0.0, last.started_ms / 1000 - last.batch.created_at), 3),
+            "started_at": last.started_ms / 1000,
             "batch_s": round(batch_s, 3),
-            "lines_per_s": round(batch.request_counts.total / batch_s, 1) if batch_s else None,
-            "usage": batch.usage,
+            "lines_per_s": round(self._sent / batch_s, 1) if batch_s else None,
+            "usage": self._usage,
             "output": str(self.where.output),
             "errors": str(self.where.errors) if self.counts.failed else None,
             "data_dir": str(self.where.data_dir),
@@ -75,19 +78,38 @@ class Summary:
 
     def sentences(self) -> list[str]:
         """Give the summary for people."""
-        batch, counts, batch_s = self.record.batch, self.counts, _batch_s(self.record)
-        rate = f" ({batch.request_counts.total / batch_s:,.0f} lines/s)" if batch_s else ""
-        retries = f", {self.record.retries:,} retries" if self.record.retries else ""
+        counts, usage, batch_s = self.counts, self._usage, self._batch_s
+        rate = f" ({self._sent / batch_s:,.0f} lines/s)" if batch_s else ""
+        retries = f", {self._retries:,} retries" if self._retries else ""
         succeeded = f"{counts.succeeded:,} of {counts.succeeded + counts.failed:,} lines succeeded in {batch_s:,.1f} s"
         lines = [
-            f"{batch.status}: {succeeded}{rate}{retries}",
-            f"tokens: {batch.usage.input_tokens:,} in, {batch.usage.output_tokens:,} out",
+            f"{self.records[-1].batch.status}: {succeeded}{rate}{retries}",
+            f"tokens: {usage['input_tokens']:,} in, {usage['output_tokens']:,} out",
             f"output: {self.where.output}",
         ]
         if counts.failed:
             lines.append(f"errors: {self.where.errors} ({counts.failed:,} lines)")
             lines.append(f"most common error: {most_common_error(self.where.errors)}")
         return [*lines, f"data:   {self.where.data_dir} (needed only to run this again; delete it when you are done)"]
+
+    @property
+    def _batch_s(self) -> float:
+        return sum(max(0, record.ended_ms - record.started_ms) for record in self.records) / 1000
+
+    @property
+    def _sent(self) -> int:
+        return sum(record.batch.request_counts.total for record in self.records)
+
+    @property
+    def _retries(self) -> int:
+        return sum(record.retries for record in self.records)
+
+    @property
+    def _usage(self) -> dict[str, int]:
+        return {
+            field.name: sum(getattr(record.batch.usage, field.name) for record in self.records)
+            for field in fields(Usage)
+        }
 
 
 def tell(summary: Summary, *, as_json: bool) -> None:
@@ -105,10 +127,6 @@ def most_common_error(errors: Path) -> str:
     ((code, message), times), *_ = reasons.most_common(1)
     hint = _HINTS.get(code, "")
     return f"{code}: {message} ({times:,} lines). {hint}".rstrip()
-
-
-def _batch_s(record: BatchRecord) -> float:
-    return max(0, record.ended_ms - record.started_ms) / 1000
 
 
 def _reason(raw: bytes) -> tuple[str, str]:

@@ -24,10 +24,11 @@ _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancel
 
 @dataclass(frozen=True, slots=True)
 class ShardCounts:
-    """The shards of one batch for one provider: planned in all, opened so far."""
+    """The shards of one batch for one provider: planned in all, opened so far, and the lines of those open now."""
 
     planned: int
     opened: int
+    open_lines: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,9 @@ def read(batch_id: str) -> Call[BatchRecord | None]:
     return Call(("HGETALL", keys.batch(batch_id)), _record)
 
 
-def retire(batch_id: str, providers: Iterable[str]) -> Call[None]:
+def retire(batch_id: str, providers: Iterable[str]) -> list[Call[None]]:
     """Delete what an ended batch needs no more."""
-    return Call(("DEL", *(keys.lines(batch_id, p) for p in providers)), nothing)
+    return [Call(("DEL", keys.lines(batch_id, provider)), nothing) for provider in providers]
 
 
 def expire(batch_id: str, after_s: int) -> Call[None]:
@@ -118,9 +119,12 @@ def expire(batch_id: str, after_s: int) -> Call[None]:
     return Call(("EXPIRE", keys.batch(batch_id), after_s), nothing)
 
 
-def durable(timeout_ms: int) -> Call[None]:
-    """Wait until what this connection wrote before is on the server's disk (needs its append-only file)."""
-    return Call(("WAITAOF", 1, 0, timeout_ms), nothing)
+def durable(timeout_ms: int) -> Call[bool]:
+    """Wait until what this connection wrote before is on the server's disk (needs its append-only file).
+
+    False where it was not by then.
+    """
+    return Call(("WAITAOF", 1, 0, timeout_ms), lambda answer: answer[0] >= 1)
 
 
 def _flat(fields: Mapping[str, Argument]) -> list[Argument]:
@@ -138,7 +142,9 @@ def _from_fields(fields: Mapping[str, str]) -> BatchRecord:
     providers = [name.removeprefix("shards:") for name in fields if name.startswith("shards:")]
     return BatchRecord(
         batch=_object(fields),
-        shards={p: ShardCounts(number(f"shards:{p}"), number(f"next:{p}")) for p in providers},
+        shards={
+            p: ShardCounts(*(number(f"{name}:{p}") for name in ("shards", "next", "open_lines"))) for p in providers
+        },
         cancelled_lines=number("cancelled"),
         expired_lines=number("expired"),
         retries=number("retries"),

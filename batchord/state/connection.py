@@ -14,11 +14,16 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
+    TryAgainError,
 )
 from redis.retry import Retry
 
@@ -30,7 +35,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PASSING = (redis.ConnectionError, redis.TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError, OSError)
+_REFUSED = (AuthenticationError, AuthorizationError)
+_PASSING = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,  # lost once more after it was loaded
+    OSError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
+"""What an error begins with that has no class of its own: a slow script, a full disk, a lost replica."""
+
 _TIMEOUT_S = 20
 _INSIST_PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -43,9 +63,13 @@ class StateError(BatchordError):
 def _translated() -> Iterator[None]:
     try:
         yield
+    except _REFUSED as error:
+        raise StateError(f"Redis refuses the user or the password of BATCHORD_REDIS_URL: {error}") from error
     except _PASSING as error:
         raise StateUnavailableError(f"Redis does not answer for now: {error}") from error
     except RedisError as error:
+        if str(error).startswith(_PASSING_WORDS):
+            raise StateUnavailableError(f"Redis takes no writes for now: {error}") from error
         raise StateError(f"Redis refused a command: {error}") from error
 
 

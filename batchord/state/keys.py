@@ -16,7 +16,8 @@
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
 | batchord:files | sorted set: files by when they expire | retention, or the file's own expiry |
 | batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or the sweep |
-| batchord:lease:sweep | string: who sweeps now | its time to live |
+| batchord:lease:sweep | string: who sent the last sweep | its time to live |
+| batchord:lease:sweeping | string: the sweep that runs now | its time to live |
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ACTIVE = "batchord:active"
 FILES = "batchord:files"
 WORKERS = "batchord:workers"
 SWEEP_LEASE = "batchord:lease:sweep"
+SWEEPING_LEASE = "batchord:lease:sweeping"
 
 
 class Shard(NamedTuple):

@@ -42,4 +42,4 @@ def alive(now: float) -> Call[list[str]]:
 def end_all(batch_id: str) -> Call[None]:
     """End every lease and forget every worker: only for a fleet that is known to be dead."""
     steps = [keys.step_lease(batch_id, step) for step in ("plan", "finalize")]
-    return Call(("DEL", keys.SWEEP_LEASE, keys.WORKERS, *steps), nothing)
+    return Call(("DEL", keys.SWEEP_LEASE, keys.SWEEPING_LEASE, keys.WORKERS, *steps), nothing)

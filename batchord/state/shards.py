@@ -40,6 +40,11 @@ class LineRecord:
     retries: int = 0
     usage: Usage = NO_USAGE
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the content is in storage, and only its path here."""
+        return self.content.startswith(b"@")
+
     def words(self) -> tuple[Argument, ...]:
         """Give the script's words for this line."""
         u = self.usage
@@ -114,7 +119,7 @@ def outcomes(shard: Shard, indices: Sequence[int]) -> Call[list[bytes | None]]:
 def seal(shard: Shard) -> Call[bool]:
     """End a shard whose parts are written; False where it was ended before, or lacks an outcome."""
     names = [keys.batch(shard.batch_id), *_shard_keys(shard), keys.open_shards(shard.batch_id, shard.provider)]
-    return _SEAL.call(names, (shard.provider, shard.number), is_one)
+    return _SEAL.call([*names, *keys.chord(shard)], (shard.provider, shard.number), is_one)
 
 
 def open_numbers(batch_id: str, provider: str) -> Call[list[tuple[int, float]]]:

@@ -112,7 +112,7 @@ class Worker:
         await self.context.__aenter__()
         self.context._beating.cancel()  # time passes in a test only when the test says so
         self.context.providers.update(dict.fromkeys(self.context.providers, self.site.upstream))
-        for name in ("send", "publish", "forget_chord"):
+        for name in ("send", "publish"):
             self._watch(self.context, name, getattr(self, f"_{name}", None))
         self._watch(self.context.state, "run_all", self._run_all)
         self._watch(self.context.blobs, "put")

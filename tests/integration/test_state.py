@@ -210,11 +210,6 @@ async def test_a_server_without_an_append_only_file_says_that_nothing_is_durable
         await own_fleet.run(batches.durable(1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="durable drops WAITAOF's answer, so a write that is not on disk passes for one",
-)
 async def test_a_write_that_is_not_on_disk_in_time_is_told(own_fleet: State) -> None:
     await own_fleet.run(Call(("CONFIG", "SET", "appendfsync", "no"), bool))
     try:
@@ -253,22 +248,12 @@ async def test_insisting_waits_for_a_server_that_is_away(own: EmbeddedValkey, ow
     assert await insisted(own_fleet, own.restart_if_dead)
 
 
-UNTRANSLATED = pytest.mark.xfail(
-    strict=True, raises=StateError, reason="not among the errors that pass, so that `insist` gives up"
-)
-
-
 @pytest.mark.parametrize(
     ("spoil", "mend"),
     [
         pytest.param("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", id="OOM"),
         pytest.param("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", id="READONLY"),
-        pytest.param(
-            "CONFIG SET min-replicas-to-write 1",
-            "CONFIG SET min-replicas-to-write 0",
-            id="NOREPLICAS",
-            marks=UNTRANSLATED,
-        ),
+        pytest.param("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", id="NOREPLICAS"),
     ],
 )
 async def test_insisting_waits_for_a_server_that_refuses_writes_for_now(
@@ -279,7 +264,6 @@ async def test_insisting_waits_for_a_server_that_refuses_writes_for_now(
         assert await insisted(own_fleet, lambda: operator.execute_command(mend))
 
 
-@UNTRANSLATED
 async def test_insisting_waits_for_a_server_whose_disk_takes_nothing(own: EmbeddedValkey, own_fleet: State) -> None:
     snapshot = own.data_dir / "valkey" / "dump.rdb"
     snapshot.mkdir()  # what cannot be replaced by a file, as little as on a full disk
@@ -320,11 +304,6 @@ async def test_insisting_waits_for_a_server_that_loads_its_data(loading: str) ->
     await state.aclose()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=StateUnavailableError,
-    reason="redis-py calls a refused login a ConnectionError, so that `insist` never ends",
-)
 async def test_a_wrong_password_is_a_fault_not_a_server_that_is_away(own: EmbeddedValkey, own_fleet: State) -> None:
     with redis.Redis.from_url(own.url) as operator:
         operator.config_set("requirepass", "secret")

@@ -24,6 +24,7 @@ from tests.integration.steps_trouble import (
     undisturbed,
 )
 from tests.integration.steps_worker import Died, Message, Upstream, Worker
+from workers.providers import ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,21 +42,6 @@ def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
         yield sites
 
 
-LATE_LARGE_RECORD = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a large record that is not the line's first leaves its object in storage for good",
-)
-WAITS_FOR_PERMIT = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="the batch's status is not read again after the wait for a permit, so the line is sent",
-)
-STALE_CLAIM = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a claim repeated after an outage has the times of its first try, so it has run out already",
-)
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]
 
 
@@ -150,7 +136,7 @@ async def test_a_line_that_a_living_worker_sends_is_sent_by_nobody_else(sites: S
         site.assert_tidy()
 
 
-@pytest.mark.parametrize("kind", ["ok", pytest.param("large", marks=LATE_LARGE_RECORD)])
+@pytest.mark.parametrize("kind", ["ok", pytest.param("large")])
 async def test_a_record_that_comes_after_the_end_changes_nothing(sites: Sites, kind: str) -> None:
     async with sites.new(workers=2) as site:
         [message] = await opened(site, line(f"{kind}-0"))
@@ -165,6 +151,30 @@ async def test_a_record_that_comes_after_the_end_changes_nothing(sites: Sites, k
         await sending
         await site.drive()
         assert (site.result(), ended.counts["completed"]) == (ended, 1)
+        site.assert_tidy()
+
+
+async def test_of_two_outcomes_of_a_line_the_first_stays_and_is_the_one_that_counts(sites: Sites) -> None:
+    async with sites.new(workers=2) as site:
+        message, _ = await opened(site, line("ok-0"), line("ok-1"))
+        begun, may_fail = asyncio.Event(), asyncio.Event()
+
+        async def fail_late(_request: Request) -> None:
+            begun.set()
+            await may_fail.wait()
+            raise ProviderError("connection_error", "The upstream hung up late.", retry_after_s=10_000)
+
+        site.upstream.meanwhile = fail_late
+        late = asyncio.create_task(site.workers[0].carry_out(message))
+        await asyncio.wait_for(begun.wait(), BOUND_S)
+        site.pass_time()
+        site.upstream.meanwhile = None
+        await site.workers[1].carry_out(message)
+        may_fail.set()
+        await late
+        await site.drive()
+        assert (site.result().succeeded, site.result().unsuccessful) == (["ok-0", "ok-1"], [])
+        assert (site.result().counts["completed"], site.result().counts["failed"]) == (2, 0)
         site.assert_tidy()
 
 
@@ -197,7 +207,6 @@ async def test_a_line_of_a_batch_that_was_stopped_is_not_sent(
         site.assert_tidy()
 
 
-@WAITS_FOR_PERMIT
 @pytest.mark.parametrize("stop", [Site.cancel, Site.pass_deadline])
 async def test_a_line_that_waits_for_its_permit_when_its_batch_is_stopped_is_not_sent(
     sites: Sites, stop: Callable[[Site], object]
@@ -263,7 +272,6 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
         site.assert_tidy()
 
 
-@STALE_CLAIM
 async def test_a_claim_made_after_an_outage_holds(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr("workers.desk.time", SimpleNamespace(time=lambda: now[0]))

@@ -39,13 +39,6 @@ def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
         yield sites
 
 
-NEVER_PLANNED = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="DEL without a key: the end of a batch without shards raises, which also stops the sweep",
-)
-
-
 async def planning(site: Site) -> Message:
     return await site.until(Step.PLAN)
 
@@ -55,7 +48,6 @@ async def test_trouble_after_any_write_changes_nothing(sites: Sites, trouble: Tr
     await changes_nothing(sites, planning, trouble)
 
 
-@NEVER_PLANNED
 @pytest.mark.parametrize("trouble", [is_cancelled, is_cancelled_and_overtaken])
 async def test_a_cancel_after_any_write_sends_nothing_and_leaves_nothing(sites: Sites, trouble: Trouble) -> None:
     statuses = set()
@@ -97,7 +89,6 @@ async def test_a_plan_delivered_after_the_end_changes_nothing(sites: Sites) -> N
         site.assert_tidy()
 
 
-@NEVER_PLANNED
 async def test_a_batch_cancelled_before_its_plan_is_not_planned(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit(mixed_lines())
@@ -108,7 +99,6 @@ async def test_a_batch_cancelled_before_its_plan_is_not_planned(sites: Sites) ->
         site.assert_tidy()
 
 
-@NEVER_PLANNED
 async def test_an_input_file_deleted_before_the_plan_fails_the_batch(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit(mixed_lines())
@@ -119,7 +109,6 @@ async def test_an_input_file_deleted_before_the_plan_fails_the_batch(sites: Site
         site.assert_tidy()
 
 
-@NEVER_PLANNED
 async def test_a_problem_in_the_last_line_fails_the_batch_and_leaves_no_shard(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit([*mixed_lines(), line("ok-0"), line("ok-9", "three")])
@@ -133,7 +122,6 @@ async def test_a_problem_in_the_last_line_fails_the_batch_and_leaves_no_shard(si
         site.assert_tidy()
 
 
-@NEVER_PLANNED
 @pytest.mark.parametrize("trouble", [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken])
 async def test_trouble_after_any_write_of_a_refusal_changes_nothing(sites: Sites, trouble: Trouble) -> None:
     lines = [*mixed_lines(), line("ok-0")]

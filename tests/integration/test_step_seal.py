@@ -38,11 +38,6 @@ def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]
-CHORD_LEFT = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a seal that dies before it forgets the chord leaves the chord's keys for 30 days",
-)
 
 
 async def sealing(site: Site) -> Message:
@@ -65,9 +60,9 @@ async def test_trouble_after_any_write_changes_nothing(sites: Sites, trouble: Tr
 @pytest.mark.parametrize(
     "trouble",
     [
-        pytest.param(dies_and_is_redelivered, marks=CHORD_LEFT),
-        pytest.param(dies_and_is_lost, marks=CHORD_LEFT),
-        pytest.param(redis_fails, marks=CHORD_LEFT),
+        dies_and_is_redelivered,
+        dies_and_is_lost,
+        redis_fails,
         is_overtaken,
     ],
 )
@@ -102,7 +97,21 @@ async def test_a_seal_that_comes_too_early_loses_no_line_and_sends_none_twice(si
         site.assert_tidy()
 
 
-@pytest.mark.parametrize("moment", range(8))
+async def test_a_seal_that_finds_lines_missing_has_them_published_at_once(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit([line(f"ok-{number}") for number in range(3)])
+        await site.carry_out(await site.until(Step.PLAN))
+        lost, *kept = site.messages("provider.one")
+        site.redis.delete("provider.one")
+        await site.carry_out(kept[0])
+        await site.carry_out(Message(Step.SEAL, (BATCH, "one", 0)))
+        assert [message.args for message in site.messages("provider.one")] == [lost.args, kept[1].args]
+        await site.drive()
+        assert site.result().succeeded == ["ok-0", "ok-1", "ok-2"]
+        site.assert_tidy()
+
+
+@pytest.mark.parametrize("moment", range(4))
 async def test_an_early_seal_does_not_send_what_a_living_worker_sends(sites: Sites, moment: int) -> None:
     lines = [line(f"ok-{number}") for number in range(3)]
     async with sites.new(seed=moment) as site:

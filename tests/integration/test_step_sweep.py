@@ -40,21 +40,6 @@ def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
         yield sites
 
 
-BUSY_QUEUE_GROWS = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a queue that takes longer than 20 stalls is doubled every 20 stalls, without a bound",
-)
-NOBODY_SERVES = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="only the message of a line can cancel or expire it, and nobody takes messages off that queue",
-)
-NEVER_PLANNED = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="DEL without a key: the end of a batch without shards raises, which also stops the sweep",
-)
 SWEEP = Message(Step.SWEEP, ())
 
 
@@ -192,7 +177,6 @@ async def test_a_batch_that_moves_is_left_alone(sites: Sites) -> None:
         site.assert_tidy()
 
 
-@BUSY_QUEUE_GROWS
 async def test_lines_that_wait_in_a_long_queue_are_not_published_again_and_again(sites: Sites) -> None:
     async with sites.new(stall_s=1, shard_lines=10, window_lines=40) as site:
         site.submit([line(f"ok-{number}") for number in range(100)])
@@ -206,7 +190,6 @@ async def test_lines_that_wait_in_a_long_queue_are_not_published_again_and_again
 
 
 @pytest.mark.parametrize(("stop", "status"), [(Site.cancel, Status.CANCELLED), (Site.pass_deadline, Status.EXPIRED)])
-@NOBODY_SERVES
 async def test_a_stopped_batch_ends_though_nobody_serves_a_providers_queue(
     sites: Sites, stop: Callable[[Site], object], status: Status
 ) -> None:
@@ -243,7 +226,6 @@ async def test_a_batch_that_was_never_created_leaves_the_list_but_not_at_once(si
         assert site.redis.zrange(keys.ACTIVE, 0, -1) == ["batch_young"]
 
 
-@NEVER_PLANNED
 async def test_a_batch_that_was_never_planned_is_tidied_without_an_error(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit([])

@@ -272,7 +272,9 @@ class BatchMachine(RuleBasedStateMachine):
     def the_window_is_kept(self) -> None:
         for provider in PROVIDERS:
             assert int(self.hash[f"open_lines:{provider}"]) == self.open_lines(provider)
-            assert self.seen.shards[provider] == (batches.ShardCounts(len(self.plan[provider]), self.opened[provider]))
+            assert self.seen.shards[provider] == batches.ShardCounts(
+                len(self.plan[provider]), self.opened[provider], self.open_lines(provider)
+            )
             several = len([shard for shard in self.open if shard.provider == provider]) > 1
             assert self.open_lines(provider) <= self.window or not several
 
@@ -309,7 +311,8 @@ class BatchMachine(RuleBasedStateMachine):
         self.conclude()
         assert self.status.is_terminal
         if self.plan:
-            self.do(batches.retire(self.batch.id, self.plan))
+            for call in batches.retire(self.batch.id, self.plan):
+                self.do(call)
         assert key_names(self.state) == {keys.batch(self.batch.id)}
         self.come_late()
 

@@ -118,9 +118,6 @@ class Forgetful(FakeState):
         return super()._send(calls)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=StateError, reason="a second NOSCRIPT is taken for a fault, so that `insist` gives up"
-)
 def test_scripts_lost_again_at_once_pass_for_a_server_that_does_not_answer_for_now() -> None:
     with pytest.raises(StateUnavailableError):
         Forgetful().run(shards.missing(Shard("batch_none", "local", 0), CREATED_AT))

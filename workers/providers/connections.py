@@ -113,7 +113,9 @@ class Connections:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    """Say what went wrong without the URL, whose query may hold a key."""
+    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return text or type(error).__name__
 
 
 def _user_agent() -> str:
