@@ -42,16 +42,17 @@ async def finalize(context: Context, batch_id: str) -> None:
         await _tidy(context, record)
     else:
         async with alone(context.state, keys.step_lease(batch_id, "finalize")) as lease:
-            if lease is not None:
-                await patiently(lambda: _end(context, batch_id, lease))
+            if lease is not None and await patiently(lambda: _end(context, batch_id, lease)):
+                await finalize(context, batch_id)
 
 
-async def _end(context: Context, batch_id: str, lease: Lease) -> None:
+async def _end(context: Context, batch_id: str, lease: Lease) -> bool:
+    """Write the files, set the terminal status; False where a shard is open. It needs the parts, so no tidying."""
     await lease.keep()
     await _move(context, batch_id, lifecycle.to(Status.FINALIZING))
     record = await context.state.run(batches.read(batch_id))
     if record is None or await has_open(context, record):
-        return
+        return False
     fields = {
         "output_file_id": await _produce(
             context, lease, record, "output", sealed(context.blobs, record, ["output"], lease)
@@ -60,7 +61,7 @@ async def _end(context: Context, batch_id: str, lease: Lease) -> None:
     fields["error_file_id"] = await _produce(context, lease, record, "errors", _errors(context, record, lease))
     await _produce(context, lease, record, "attempts", sealed(context.blobs, record, ["output", "errors"], lease))
     await _conclude(context, batch_id, {field: file_id for field, file_id in fields.items() if file_id})
-    await finalize(context, batch_id)
+    return True
 
 
 def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIterator[PartLine]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from batchord.broker import Step, provider_queue
@@ -21,7 +22,7 @@ from workers.lease import alone
 from workers.mend import mend
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     from batchord.state.batches import BatchRecord
     from workers.context import Context
@@ -40,11 +41,22 @@ async def sweep(context: Context) -> None:
     async with alone(context.state, keys.SWEEPING_LEASE) as lease:
         if lease is None:
             return
-        for batch_id, since in await context.state.run(batches.active()):
+        active = await context.state.run(batches.active())
+        open_lines = await _open_lines(context, [batch_id for batch_id, _ in active])
+        for batch_id, since in active:
             await lease.keep()
-            await _unhindered(f"batch {batch_id}", _look_at(context, batch_id, since))
+            await _unhindered(f"batch {batch_id}", _look_at(context, batch_id, since, open_lines))
         await _unhindered("expired files", _expire_files(context))
         await context.state.run(leases.forget_dead(time.time()))
+
+
+async def _open_lines(context: Context, batch_ids: Sequence[str]) -> Counter[str]:
+    """Give the open lines of each provider in all batches: as many messages may wait there, and none be lost."""
+    lines: Counter[str] = Counter()
+    for record in await context.state.run_all([batches.read(batch_id) for batch_id in batch_ids]):
+        if record is not None:
+            lines.update({provider: counts.open_lines for provider, counts in record.shards.items()})
+    return lines
 
 
 async def _unhindered(what: str, work: Awaitable[None]) -> None:
@@ -54,14 +66,14 @@ async def _unhindered(what: str, work: Awaitable[None]) -> None:
         _LOGGER.exception("The sweep failed at %s; the next one tries again.", what)
 
 
-async def _look_at(context: Context, batch_id: str, since: float) -> None:
+async def _look_at(context: Context, batch_id: str, since: float, open_lines: Counter[str]) -> None:
     record = await context.state.run(batches.read(batch_id))
     if record is None:
         await _forget(context, batch_id, since)
     elif record.batch.status.is_terminal:
         await finalize(context, batch_id)
     else:
-        await _move_on(context, record)
+        await _move_on(context, record, open_lines)
 
 
 async def _forget(context: Context, batch_id: str, since: float) -> None:
@@ -70,7 +82,7 @@ async def _forget(context: Context, batch_id: str, since: float) -> None:
         await context.state.run(batches.deactivate(batch_id))
 
 
-async def _move_on(context: Context, record: BatchRecord) -> None:
+async def _move_on(context: Context, record: BatchRecord, open_lines: Counter[str]) -> None:
     if record.batch.status is Status.VALIDATING:
         if time.time() - record.batch.created_at > context.settings.stall_s:
             await context.send(Step.PLAN, record.batch.id)
@@ -78,25 +90,25 @@ async def _move_on(context: Context, record: BatchRecord) -> None:
     for provider in record.shards:
         if provider not in context.routes.providers:
             _LOGGER.warning("Batch %s needs the provider %s, which is not configured.", record.batch.id, provider)
-        await _mend_stalled(context, record, provider)
+        await _mend_stalled(context, record, provider, open_lines[provider])
     await feed(context, record.batch.id)
 
 
-async def _mend_stalled(context: Context, record: BatchRecord, provider: str) -> None:
+async def _mend_stalled(context: Context, record: BatchRecord, provider: str, open_lines: int) -> None:
     batch_id, now = record.batch.id, time.time()
     open_shards = await context.state.run(shards.open_numbers(batch_id, provider))
-    stall_s = await _stall_s(context, record, provider)
+    stall_s = await _stall_s(context, record, provider, open_lines)
     for number, progress_at in open_shards:
         if now - progress_at >= stall_s:
             await mend(context, Shard(batch_id, provider, number))
 
 
-async def _stall_s(context: Context, record: BatchRecord, provider: str) -> float:
+async def _stall_s(context: Context, record: BatchRecord, provider: str, open_lines: int) -> float:
     """Give how long an open shard may stand still. Messages in a slow provider's queue are not lost, only waiting."""
     waiting = await context.state.run(queues.length(provider_queue(provider)))
     if not is_running(record) or not waiting:
         return context.settings.stall_s
-    if waiting >= record.shards[provider].open_lines:
+    if waiting >= open_lines:
         return math.inf
     return context.settings.stall_s * _PATIENCE
 

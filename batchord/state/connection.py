@@ -48,6 +48,8 @@ _PASSING = (
     ReadOnlyError,
     TryAgainError,
 )
+_UNAUTHENTICATED = "already authenticated"
+"""What redis-py's greeting is answered where a password is missing, as an error of the connection."""
 _PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
 """What an error begins with that has no class of its own: a slow script, a full disk, a lost replica."""
 
@@ -66,6 +68,8 @@ def _translated() -> Iterator[None]:
     except _REFUSED as error:
         raise StateError(f"Redis refuses the user or the password of BATCHORD_REDIS_URL: {error}") from error
     except _PASSING as error:
+        if _UNAUTHENTICATED in str(error):
+            raise StateError(f"Redis wants a password; put it into BATCHORD_REDIS_URL: {error}") from error
         raise StateUnavailableError(f"Redis does not answer for now: {error}") from error
     except RedisError as error:
         if str(error).startswith(_PASSING_WORDS):

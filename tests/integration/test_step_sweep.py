@@ -208,6 +208,21 @@ async def test_a_stopped_batch_ends_though_nobody_serves_a_providers_queue(
         site.assert_tidy()
 
 
+async def test_a_lost_line_is_published_again_though_other_batches_keep_its_queue_long(sites: Sites) -> None:
+    async with sites.new(stall_s=1, shard_lines=10, window_lines=40) as site:
+        site.submit([line(f"ok-{number}") for number in range(10)])
+        await site.carry_out(await site.until(Step.PLAN))
+        lost, *others = site.messages("provider.one")
+        site.redis.delete("provider.one")
+        for message in others:
+            await site.carry_out(message)
+        site.submit([line(f"ok-{number}") for number in range(40)], "batch_" + "1" * 32)
+        await site.carry_out(await site.until(Step.PLAN))
+        site.redis.zadd(keys.open_shards(BATCH, "one"), {0: time.time() - 3_600})
+        await site.sweep()
+        assert lost.args in [message.args for message in site.messages("provider.one")]
+
+
 async def test_a_file_whose_time_is_over_is_deleted_and_no_other(sites: Sites) -> None:
     async with sites.new() as site:
         old, young = (site.client._upload(mixed_lines(), None, None).id for _ in range(2))
