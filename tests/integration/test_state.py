@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import os
-import signal
 import subprocess
 import time
 from importlib import import_module
@@ -97,8 +96,10 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def kill(server: EmbeddedValkey) -> None:
-    os.kill(server.pid, signal.SIGKILL)
-    until(lambda: not embedded._ping(server.socket_path))
+    assert server._server is not None
+    process = server._server.process
+    process.kill()
+    until(lambda: process.poll() is not None)  # its socket is closed a moment before
 
 
 @pytest.mark.timeout(600)  # a failure is made small before it is shown, which takes minutes
