@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     spill_bytes: int = Field(default=128 * 1024, ge=1024)
 
     visibility_timeout_s: float = Field(default=60, gt=0)
+    fleet_size: int = Field(default=1, ge=1)
     claim_s: float = Field(default=30, gt=0)
     stall_s: float = Field(default=30, gt=0)
     sweep_interval_s: float = Field(default=5, gt=0)

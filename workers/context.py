@@ -19,7 +19,7 @@ from workers.chords import publish
 from workers.desk import Desk
 from workers.inputs import Inputs
 from workers.liveness import stay_alive
-from workers.permits import Permits, slots
+from workers.permits import Permits, share, slots
 from workers.providers import open_provider
 from workers.transport_inflight import IN_FLIGHT
 
@@ -43,7 +43,10 @@ class Context:
         self.settings = settings
         self.routes = load_routes(settings, os.environ)
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self.permits = {name: Permits(provider.max_concurrency) for name, provider in self.routes.providers.items()}
+        self.permits = {
+            name: Permits(share(provider.max_concurrency, settings.fleet_size))
+            for name, provider in self.routes.providers.items()
+        }
         self.providers: dict[str, ProviderClient] = {}
         self._open = AsyncExitStack()
 

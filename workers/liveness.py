@@ -43,6 +43,10 @@ async def beat(context: Context) -> None:
 
 
 def _take_share(context: Context, workers: int) -> None:
-    """A provider's limit is the fleet's: each living worker takes an equal part of it."""
+    """A provider's limit is the fleet's: each living worker takes an equal part of it.
+
+    `fleet_size` says how many there will be at least, so that the first one does not begin with the part of all.
+    """
+    workers = max(workers, context.settings.fleet_size)
     for name, provider in context.routes.providers.items():
         context.resize(name, share(provider.max_concurrency, workers))

@@ -36,7 +36,12 @@ class LocalFleet:
         self._workers = workers
         self._open = ExitStack()
         self._valkey = EmbeddedValkey(settings.data_dir, settings.drain_timeout_s)
-        own: dict[str, Any] = {"redis_url": self._valkey.url, "storage_url": "", "retention_s": _KEPT_S}
+        own: dict[str, Any] = {
+            "redis_url": self._valkey.url,
+            "storage_url": "",
+            "retention_s": _KEPT_S,
+            "fleet_size": workers,
+        }
         self.settings = settings.model_copy(update=own)
         self._interrupts = 0
 

@@ -18,7 +18,7 @@ from batchord.errors import ConfigError
 if TYPE_CHECKING:
     from batchord.settings import Settings
 
-_PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s")
+_PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "fleet_size")
 
 
 def worker_argv() -> list[str]:

@@ -40,7 +40,7 @@ class Context:
     async def __aenter__(self) -> Self:
         if os.environ.get("BROKEN_CONTEXT"):
             raise OSError("the context would not open")
-        pool = redis.asyncio.BlockingConnectionPool.from_url(f"unix://{self._socket_path}", max_connections=20)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(f"unix://{self._socket_path}", max_connections=100)
         self.redis = redis.asyncio.Redis.from_pool(pool)
         self.draining = asyncio.Event()
         self.crowd = asyncio.Event()

@@ -58,12 +58,12 @@ def create_app(config: dict[str, Any]) -> Celery:
     )
     runs = os.open(config["runs"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    @app.task(name="note", base=AsyncTask)
+    @app.task(name="note", base=AsyncTask, shared=False)
     async def note(key: str, seconds: float) -> None:
         os.write(runs, f"{key}\n".encode())
         await asyncio.sleep(seconds)
 
-    @app.task(name="set_slots", base=AsyncTask)
+    @app.task(name="set_slots", base=AsyncTask, shared=False)
     async def set_slots(queue: str, slots: int) -> None:
         IN_FLIGHT.set_slots(queue, slots)
 
