@@ -43,19 +43,22 @@ class Context:
         pool = redis.asyncio.BlockingConnectionPool.from_url(f"unix://{self._socket_path}", max_connections=100)
         self.redis = redis.asyncio.Redis.from_pool(pool)
         self.draining = asyncio.Event()
+        self.told: asyncio.Future[Any] | None = None
         self.crowd = asyncio.Event()
         self.inside = 0
         await self.redis.rpush("context", "opened")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self.told is not None:
+            await self.told
         await self.redis.rpush("context", "closed")
         await self.redis.aclose()
 
     async def hold(self, name: str) -> None:
         """Say that it began, and end when it may; say so too if it is cancelled."""
-        await self.redis.rpush("began", name)
         try:
+            await self.redis.rpush("began", name)
             while not await self.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
                 await asyncio.sleep(0.01)
         except asyncio.CancelledError:
