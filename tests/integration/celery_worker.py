@@ -61,7 +61,7 @@ class Context:
             await self.redis.rpush("began", name)
             while not await self.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
                 await asyncio.sleep(0.01)
-        except asyncio.CancelledError:
+        except BaseException:  # in the middle of a command redis-py tells of a cancellation by errors of its own
             await self.redis.rpush("cancelled", name)
             raise
         await self.redis.rpush("ended", name)
