@@ -62,7 +62,8 @@ class Context:
             while not await self.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
                 await asyncio.sleep(0.01)
         except BaseException:  # in the middle of a command redis-py tells of a cancellation by errors of its own
-            await self.redis.rpush("cancelled", name)
+            with redis.Redis(unix_socket_path=self._socket_path) as client:  # which leave its connections unusable
+                client.rpush("cancelled", name)
             raise
         await self.redis.rpush("ended", name)
 
