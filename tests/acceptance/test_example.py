@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("wordllama", reason="it has wheels for Linux on x86_64 only")
+
 from examples.stdlib_search import search, texts
 from examples.stdlib_search.model import Model
 
