@@ -57,14 +57,15 @@ class Context:
 
     async def hold(self, name: str) -> None:
         """Say that it began, and end when it may; say so too if it is cancelled."""
-        try:
-            await self.redis.rpush("began", name)
-            while not await self.redis.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
-                await asyncio.sleep(0.01)
-        except BaseException:  # in the middle of a command redis-py tells of a cancellation by errors of its own
-            with redis.Redis(unix_socket_path=self._socket_path) as client:  # which leave its connections unusable
+        # A blocking client, for redis-py's asyncio one may swallow a cancellation in the middle of a command.
+        with redis.Redis(unix_socket_path=self._socket_path) as client:
+            client.rpush("began", name)
+            try:
+                while not client.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
+                    await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
                 client.rpush("cancelled", name)
-            raise
+                raise
         await self.redis.rpush("ended", name)
 
     def drain(self) -> None:
