@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from batchord import lifecycle
+from batchord.broker import Step
 from batchord.errors import ConflictError, InputRefusedError, NotFoundError, UnavailableError
 from batchord.lifecycle import Status
 from batchord.progress import follow
 from batchord.results import decode_result
 from batchord.state import batches
 from batchord.storage import paths
-from batchord.validation import LineSplitter
+from batchord.validation import whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +76,7 @@ class Batch:
                 if deadline is not None and time.monotonic() > deadline:
                     raise TimeoutError(f"Batch {self.id} is still {record.batch.status} after {timeout_s:g} s.")
                 time.sleep(_POLL_S)
-        if record.batch.status is Status.FAILED:
-            raise InputRefusedError([problem_line(problem) for problem in record.batch.errors])
+        check_accepted(record)
         return record.batch.status
 
     def cancel(self) -> Status:
@@ -90,7 +89,7 @@ class Batch:
         status = self.status
         if not moved and status not in {Status.CANCELLING, Status.CANCELLED}:
             raise ConflictError(f"Cannot cancel a batch with status '{status}'.")
-        self._client.feed(self.id)
+        self._client.ask(Step.FEED, self.id)
         return status
 
     def results(self) -> Iterator[Result]:
@@ -108,14 +107,21 @@ class Batch:
 
     def lines(self, file_id: str) -> Iterator[bytes]:
         """Iterate over the lines of one of the batch's files, without their newlines."""
-        splitter = LineSplitter(sys.maxsize)
-        for chunk in self.content(file_id):
-            yield from (line.raw for line in splitter.feed(chunk) if line.raw is not None)
-        yield from (line.raw for line in splitter.close() if line.raw is not None)
+        return whole_lines(self.content(file_id))
 
     def content(self, file_id: str) -> Iterator[bytes]:
         """Iterate over the bytes of one of the batch's files."""
         return self._client.blobs.stream(paths.file(file_id))
+
+
+def check_accepted(record: BatchRecord) -> None:
+    """See to it that a batch's input was not refused.
+
+    Raises:
+        InputRefusedError: it was; the error has its problems as lines of text.
+    """
+    if record.batch.status is Status.FAILED:
+        raise InputRefusedError([problem_line(problem) for problem in record.batch.errors])
 
 
 def problem_line(problem: BatchProblem) -> str:

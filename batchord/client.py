@@ -100,31 +100,25 @@ class Client:
         handle.read()
         return handle
 
-    def plan(self, batch_id: str) -> None:
-        """Ask the fleet to plan a batch; where the broker is away, the sweep asks later."""
+    def ask(self, step: Step, *args: str) -> None:
+        """Send a step to the fleet; where the broker is away, the sweep sees to it later."""
         with suppress(StateUnavailableError):
-            send(self._producer, Step.PLAN, batch_id)
-
-    def feed(self, batch_id: str) -> None:
-        """Ask the fleet to look at a batch now; where the broker is away, the sweep asks later."""
-        with suppress(StateUnavailableError):
-            send(self._producer, Step.FEED, batch_id)
+            send(self._producer, step, *args)
 
     def revive(self, batch_id: str) -> None:
         """Make a batch ready to go on whose fleet is known to be dead, as after a run that was killed.
 
         The messages of that fleet are dropped, and published again from the state by the sweep that this sends.
         """
-        record = self.batch(batch_id).read()
+        record = Batch(self, batch_id).read()
         queues = [CONTROL_QUEUE, *map(provider_queue, record.shards)]
         self.state.run_all([broker_queues.clear(queues), leases.end_all(batch_id)])
         for provider in record.shards:
             for number, _ in self.state.run(shards.open_numbers(batch_id, provider)):
                 shard = Shard(batch_id, provider, number)
                 self.state.run_all([shards.disown(shard), shards.touch(shard, 0)])
-        with suppress(StateUnavailableError):
-            send(self._producer, Step.PLAN, batch_id)
-            send(self._producer, Step.SWEEP)
+        self.ask(Step.PLAN, batch_id)
+        self.ask(Step.SWEEP)
 
     def close(self) -> None:
         """Close every connection."""
@@ -162,7 +156,7 @@ class Client:
                 raise StateUnavailableError(
                     f"Redis did not write batch {batch.id} to its disk in time; submit it again."
                 )
-        self.plan(batch.id)
+        self.ask(Step.PLAN, batch.id)
 
 
 def submit(  # noqa: PLR0913 (what a batch is, and where)

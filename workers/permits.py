@@ -21,11 +21,6 @@ class Permits:
         self._draining = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @property
-    def limit(self) -> int:
-        """How many may hold a permit at once."""
-        return self._limit
-
     def resize(self, limit: int) -> None:
         """Change the limit; holders above a lower one keep theirs until they are done."""
         self._limit = limit

@@ -42,18 +42,20 @@ async def sweep(context: Context) -> None:
         if lease is None:
             return
         active = await context.state.run(batches.active())
-        open_lines = await _open_lines(context, [batch_id for batch_id, _ in active])
-        for batch_id, since in active:
+        records = await context.state.run_all([batches.read(batch_id) for batch_id, _ in active])
+        open_lines = _open_lines(records)
+        for (batch_id, since), record in zip(active, records, strict=True):
             await lease.keep()
-            await _unhindered(f"batch {batch_id}", _look_at(context, batch_id, since, open_lines))
+            look = _look_at(context, record, open_lines) if record else _forget(context, batch_id, since)
+            await _unhindered(f"batch {batch_id}", look)
         await _unhindered("expired files", _expire_files(context))
         await context.state.run(leases.forget_dead(time.time()))
 
 
-async def _open_lines(context: Context, batch_ids: Sequence[str]) -> Counter[str]:
+def _open_lines(records: Sequence[BatchRecord | None]) -> Counter[str]:
     """Give the open lines of each provider in all batches: as many messages may wait there, and none be lost."""
     lines: Counter[str] = Counter()
-    for record in await context.state.run_all([batches.read(batch_id) for batch_id in batch_ids]):
+    for record in records:
         if record is not None:
             lines.update({provider: counts.open_lines for provider, counts in record.shards.items()})
     return lines
@@ -66,12 +68,9 @@ async def _unhindered(what: str, work: Awaitable[None]) -> None:
         _LOGGER.exception("The sweep failed at %s; the next one tries again.", what)
 
 
-async def _look_at(context: Context, batch_id: str, since: float, open_lines: Counter[str]) -> None:
-    record = await context.state.run(batches.read(batch_id))
-    if record is None:
-        await _forget(context, batch_id, since)
-    elif record.batch.status.is_terminal:
-        await finalize(context, batch_id)
+async def _look_at(context: Context, record: BatchRecord, open_lines: Counter[str]) -> None:
+    if record.batch.status.is_terminal:
+        await finalize(context, record.batch.id)
     else:
         await _move_on(context, record, open_lines)
 

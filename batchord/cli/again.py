@@ -6,13 +6,14 @@ time, however long they are.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from batchord.validation import LineSplitter
+from batchord.storage import CHUNK_BYTES
+from batchord.validation import whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -90,8 +91,5 @@ class _Head:
 
 
 def _input_lines(path: Path) -> Iterator[bytes]:
-    splitter = LineSplitter(sys.maxsize)
     with path.open("rb") as file:
-        while chunk := file.read(1024 * 1024):
-            yield from (line.raw for line in splitter.feed(chunk) if line.raw is not None)
-    yield from (line.raw for line in splitter.close() if line.raw is not None)
+        yield from whole_lines(iter(partial(file.read, CHUNK_BYTES), b""))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchord.batch import Batch
 from batchord.cli.exits import SOME_FAILED, SUCCEEDED
 from batchord.client import Client
 from batchord.errors import ConflictError
@@ -36,7 +37,7 @@ def submit(input_path: Path, completion_window: str, metadata: tuple[str, ...], 
 @click.argument("batch_id")
 def status(batch_id: str) -> None:
     """Print a batch as JSON."""
-    click.echo(Client().batch(batch_id).read().batch.model_dump_json(indent=2))
+    click.echo(Batch(Client(), batch_id).read().batch.model_dump_json(indent=2))
 
 
 @click.command()
@@ -44,7 +45,7 @@ def status(batch_id: str) -> None:
 @click.option("--errors", is_flag=True, help="The lines that did not succeed, in place of those that did.")
 def results(batch_id: str, *, errors: bool) -> None:
     """Write the output file of a batch that has ended to standard output."""
-    batch = Client().batch(batch_id)
+    batch = Batch(Client(), batch_id)
     record = batch.read().batch
     if not record.status.is_terminal:
         raise ConflictError(f"Batch {batch_id} is still {record.status}; it has no results yet.")
@@ -57,7 +58,7 @@ def results(batch_id: str, *, errors: bool) -> None:
 @click.argument("batch_id")
 def cancel(batch_id: str) -> None:
     """Cancel a batch: requests in flight finish, the rest is not sent."""
-    click.echo(Client().batch(batch_id).cancel())
+    click.echo(Batch(Client(), batch_id).cancel())
 
 
 def exit_code(record: BatchRecord) -> int:

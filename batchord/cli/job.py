@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from hashlib import file_digest
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from batchord.cli.outputs import write_output
 from batchord.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,28 +46,13 @@ class Job(msgspec.Struct, frozen=True):
 
     def write(self, data_dir: Path) -> None:
         """Write the note, whole or not at all."""
-        write_whole(_path(data_dir), msgspec.json.encode(self))
+        write_output(_path(data_dir), [msgspec.json.encode(self)])
 
 
 def digest(path: Path) -> str:
     """Give the digest of a file's content."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a crash leaves the old or the new content."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            part.unlink()
-        raise
 
 
 def _path(data_dir: Path) -> Path:

@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from batchord.batch import Batch
 from batchord.cli.server import server_environment, worker_argv
 from batchord.client import Client
 from batchord.embedded import EmbeddedValkey
@@ -96,7 +97,7 @@ class LocalFleet:
     def _read(self, batch_id: str) -> BatchRecord | None:
         """Read the batch; None while the Valkey is being restarted."""
         try:
-            return self.client.batch(batch_id).read()
+            return Batch(self.client, batch_id).read()
         except UnavailableError:
             return None
 

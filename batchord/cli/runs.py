@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchord.batch import Batch, problem_line
+from batchord.batch import Batch, check_accepted
 from batchord.cli.again import latest, unanswered
 from batchord.cli.job import Job, digest
 from batchord.cli.outputs import Counts, write_output
 from batchord.contract import new_batch_id
-from batchord.errors import ConfigError, InputRefusedError, NotFoundError
+from batchord.errors import ConfigError, NotFoundError
 from batchord.lifecycle import Status
 from batchord.settings import load_routes
 
@@ -47,8 +47,7 @@ class Run:
             record = self._submit(batch.id)
         else:
             record = self._go_on(batch, record)
-        if record.batch.status is Status.FAILED:
-            raise InputRefusedError([problem_line(problem) for problem in record.batch.errors])
+        check_accepted(record)
         return record
 
     @property

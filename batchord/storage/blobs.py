@@ -137,9 +137,3 @@ class BlockingBlobs:
         """
         with _translated(path):
             yield from map(bytes, obstore.get(self._store, path).stream(min_chunk_size=chunk_bytes))
-
-    def delete_folder(self, prefix: str) -> None:
-        """Delete every object whose path begins with `prefix`."""
-        with _translated(prefix):
-            for entries in obstore.list(self._store, prefix=prefix):
-                obstore.delete(self._store, [entry["path"] for entry in entries])

@@ -6,7 +6,7 @@ In constant memory, whatever the file's size. It reads and sends nothing itself:
 from batchord.validation.line import Accepted, parse_line, with_model
 from batchord.validation.scan import RouteLike, Scan, ScanResult
 from batchord.validation.seen import SeenIds
-from batchord.validation.splitter import MAX_LINE_BYTES, Line, LineSplitter
+from batchord.validation.splitter import MAX_LINE_BYTES, Line, LineSplitter, whole_lines
 
 __all__ = [
     "MAX_LINE_BYTES",
@@ -18,5 +18,6 @@ __all__ = [
     "ScanResult",
     "SeenIds",
     "parse_line",
+    "whole_lines",
     "with_model",
 ]

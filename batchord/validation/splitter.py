@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
@@ -68,3 +72,11 @@ class LineSplitter:
         self._held.clear()
         self._held_bytes = 0
         return raw
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the lines of a file of our own or one that was accepted, however long they are, without their endings."""
+    splitter = LineSplitter(sys.maxsize)
+    for chunk in chunks:
+        yield from (line.raw for line in splitter.feed(chunk) if line.raw is not None)
+    yield from (line.raw for line in splitter.close() if line.raw is not None)

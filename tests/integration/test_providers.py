@@ -20,17 +20,11 @@ from tests.upstream import Rule, Upstream, run_upstream
 from workers.providers import ProviderClient, ProviderError, Request, connections, open_provider
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from tests.upstream import Fault
 
 KEY = "sk-secret-0123456789"
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with run_upstream() as server:
-        yield server
 
 
 @asynccontextmanager

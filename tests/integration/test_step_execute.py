@@ -27,19 +27,12 @@ from tests.integration.steps_worker import Died, Message, Upstream, Worker
 from workers.providers import ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from batchord.embedded import EmbeddedValkey
     from workers.providers import Request
 
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,19 +23,7 @@ from tests.integration.steps_trouble import (
 )
 from tests.integration.steps_worker import Died, Message
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from batchord.embedded import EmbeddedValkey
-
-
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]

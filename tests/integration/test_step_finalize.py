@@ -25,19 +25,10 @@ from tests.integration.steps_trouble import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from batchord.embedded import EmbeddedValkey
     from tests.integration.steps_worker import Message, Worker
 
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]

@@ -24,19 +24,10 @@ from tests.integration.steps_trouble import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from batchord.embedded import EmbeddedValkey
     from tests.integration.steps_worker import Message
 
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 async def planning(site: Site) -> Message:
@@ -102,7 +93,7 @@ async def test_a_batch_cancelled_before_its_plan_is_not_planned(sites: Sites) ->
 async def test_an_input_file_deleted_before_the_plan_fails_the_batch(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit(mixed_lines())
-        site.client.blobs.delete_folder("files/")
+        await site.workers[0].context.blobs.delete_folder("files/")
         await site.drive()
         [problem] = site.record().batch.errors
         assert (site.result().status, problem.code, problem.line) == (Status.FAILED, "invalid_request", None)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -25,19 +24,7 @@ from tests.integration.steps_trouble import (
 )
 from tests.integration.steps_worker import Died, Message
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from batchord.embedded import EmbeddedValkey
-
-
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 SWEEP = Message(Step.SWEEP, ())

@@ -15,20 +15,11 @@ from tests.integration.steps import BATCH, QUEUES, Sites, line, mixed_lines
 from tests.integration.steps_trouble import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from batchord.embedded import EmbeddedValkey
     from tests.integration.steps import Site
     from tests.integration.steps_worker import Worker
 
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
-    with Sites(valkey.url) as sites:
-        yield sites
 
 
 def many_lines(lines: int) -> list[dict[str, Any]]:
