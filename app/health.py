@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from app.deps import BackendDep
 from batchord.errors import StateUnavailableError
 from batchord.state import leases
 
@@ -21,10 +22,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> JSONResponse:
+async def readyz(backend: BackendDep) -> JSONResponse:
     """Answer 200 while Redis answers, else 503; `workers` says how many of the fleet are alive."""
     try:
-        alive = await request.app.state.redis.run(leases.alive(time.time()))
+        alive = await backend.state.run(leases.alive(time.time()))
     except StateUnavailableError:
         return _answer(503, {"status": "unavailable", "redis": "down"})
     return _answer(200, {"status": "ok", "redis": "up", "workers": len(alive)})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from app import health
-from batchord.state.connection import State
+from batchord.service.backend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,9 +21,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.redis = State(settings.redis_url)
-        yield
-        await app.state.redis.aclose()
+        async with Backend(settings) as app.state.backend:
+            yield
 
     app = FastAPI(title="batchord", lifespan=lifespan)
     app.include_router(health.router)

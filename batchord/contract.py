@@ -29,11 +29,17 @@ ENDPOINTS: Final = (
     "/v1/videos",
 )
 
+DEFAULT_TENANT: Final = "default"
+"""Whose everything is where no API key says otherwise."""
+
 BATCH_FILE_LIFE_S: Final = 30 * 86_400
 """How long an input file is kept where its uploader does not say."""
 
 EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
 CANCELLED_MESSAGE: Final = "This request was not executed because the batch was cancelled."
+
+Produced = Literal["output", "errors", "attempts"]
+"""The files that a batch produces: successes, all other lines, and what was tried for each line."""
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -48,9 +54,20 @@ def new_file_id() -> str:
     return _file_id(secrets.token_bytes(17))
 
 
-def produced_file_id(batch_id: str, part: Literal["output", "errors", "attempts"]) -> str:
-    """Give the id of a batch's produced file: always the same one, so that finalizing twice is harmless."""
-    return _file_id(_digest(batch_id, part, size=17))
+def new_upload_id() -> str:
+    """Give a fresh upload id: `upload_` and 32 hexadecimal digits."""
+    return f"upload_{secrets.token_hex(16)}"
+
+
+def new_part_id() -> str:
+    """Give a fresh id of an upload's part: `part_` and 32 hexadecimal digits."""
+    return f"part_{secrets.token_hex(16)}"
+
+
+def produced_file_id(batch_id: str, produced: Produced, round_: int = 0) -> str:
+    """Give the id of a file that a round of a batch produces: always the same, so that finalizing twice is harmless."""
+    rounds = (str(round_),) if round_ else ()
+    return _file_id(_digest(batch_id, produced, *rounds, size=17))
 
 
 def line_id(batch_id: str, line: int) -> str:
@@ -107,9 +124,16 @@ class BatchProblem(_Wire):
 
 
 class BatchObject(_Wire):
-    """A batch as a client sees it; times are UTC epoch seconds."""
+    """A batch and whose it is; times are UTC epoch seconds.
+
+    `round` counts the retries: 0 is the first pass over the lines. `output_expires_after_s` is how long produced files
+    are kept, None for ever.
+    """
 
     id: str
+    tenant: str = DEFAULT_TENANT
+    round: int = 0
+    output_expires_after_s: int | None = None
     endpoint: str
     input_file_id: str
     completion_window: str
@@ -133,15 +157,20 @@ class BatchObject(_Wire):
 
 
 class FileObject(_Wire):
-    """A file as a client sees it; times are UTC epoch seconds, `expires_at` is None for one that never expires."""
+    """A file and whose it is; times are UTC epoch seconds, `expires_at` is None for one that never expires.
+
+    `batch_id` is the batch that produces it, whose bytes so far can be read while `status` is `uploaded`.
+    """
 
     id: str
     bytes: int
     created_at: int
     filename: str
     purpose: str
+    tenant: str = DEFAULT_TENANT
     expires_at: int | None = None
-    status: str = "processed"
+    status: Literal["uploaded", "processed"] = "processed"
+    batch_id: str | None = None
 
 
 class LineError(msgspec.Struct, frozen=True):

@@ -11,12 +11,40 @@ class ConfigError(BatchordError):
     """A setting, an environment variable or the providers file is wrong; the message names it and the mend."""
 
 
+class InvalidRequestError(BatchordError):
+    """An argument breaks a rule of the contract.
+
+    `param` is the argument's path, such as `metadata.tags`, and `code` OpenAI's word for the rule, where they have one.
+    """
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
 class NotFoundError(BatchordError):
-    """No batch or file has this id."""
+    """Nothing of the asker's tenant has this id; `param` is the argument that named it, where the contract says so."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ConflictError(BatchordError):
-    """The batch's status does not allow what was asked for."""
+    """The status of a batch or file does not allow what was asked for; asking again would not help."""
+
+
+class GoneError(BatchordError):
+    """What was asked for has expired."""
+
+
+class KeyRefusedError(BatchordError):
+    """No API key was given, or one that is unknown or revoked; `code` is OpenAI's word for it, if any."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class UnavailableError(BatchordError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from batchord.errors import ConfigError
+from batchord.errors import BatchordError, ConfigError
 from batchord.routing import Provider, Routes
+from batchord.windows import window_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,15 @@ class Settings(BaseSettings):
     window_lines: int = Field(default=4_000, ge=1)
     spill_bytes: int = Field(default=128 * 1024, ge=1024)
 
+    api_keys: str = Field(default="", repr=False)
+    completion_windows: Annotated[tuple[str, ...], NoDecode] = ("24h",)
+    max_batch_file_bytes: int = Field(default=200 * 1024 * 1024, ge=1)
+    max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
+    max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
+    max_part_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    upload_life_s: int = Field(default=3_600, ge=1)
+
     visibility_timeout_s: float = Field(default=60, gt=0)
     fleet_size: int = Field(default=1, ge=1)
     claim_s: float = Field(default=30, gt=0)
@@ -43,6 +53,19 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(default=5, gt=0)
     drain_timeout_s: float = Field(default=600, ge=0)
     retention_s: int = Field(default=30 * 86_400, ge=60)
+
+    @field_validator("completion_windows", mode="before")
+    @classmethod
+    def _split_windows(cls, windows: object) -> object:
+        return tuple(filter(None, windows.replace(" ", "").split(","))) if isinstance(windows, str) else windows
+
+    @field_validator("completion_windows")
+    @classmethod
+    def _check_windows(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(window for window in windows if window_seconds(window))
+        except BatchordError as error:
+            raise ValueError(str(error)) from None
 
     @property
     def blobs_url(self) -> str:

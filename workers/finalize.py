@@ -6,7 +6,7 @@ The produced files' ids follow from the batch's id, so running it twice is harml
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from batchord import lifecycle
 from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, FileObject, LineError, produced_file_id
@@ -21,14 +21,13 @@ from workers.patience import patiently
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from batchord.contract import Produced
     from batchord.lifecycle import Transition
     from batchord.state.batches import BatchRecord
     from batchord.state.calls import Argument
     from workers.context import Context
     from workers.lease import Lease
     from workers.shard_file import PartLine
-
-Produced = Literal["output", "errors", "attempts"]
 
 _NAMES: Final[dict[Produced, str]] = {"output": "output", "errors": "error", "attempts": "attempts"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from batchord.contract import BatchObject, RequestCounts, Usage, problems_from_json
+from batchord.contract import DEFAULT_TENANT, BatchObject, RequestCounts, Usage, problems_from_json
 from batchord.lifecycle import Status
 from batchord.state import keys
 from batchord.state.calls import Argument, Call, Script, is_one, mapping, nothing, scored
@@ -58,6 +58,7 @@ def create(batch: BatchObject) -> Call[bool]:
     """Write a new batch; False where it was there already."""
     fields: dict[str, Argument] = {
         "id": batch.id,
+        "tenant": batch.tenant,
         "endpoint": batch.endpoint,
         "input_file_id": batch.input_file_id,
         "completion_window": batch.completion_window,
@@ -67,6 +68,8 @@ def create(batch: BatchObject) -> Call[bool]:
     }
     if batch.metadata is not None:
         fields["metadata"] = msgspec.json.encode(batch.metadata)
+    if batch.output_expires_after_s is not None:
+        fields["output_expires_after_s"] = batch.output_expires_after_s
     return _CREATE.call([keys.batch(batch.id)], _flat(fields), is_one)
 
 
@@ -157,6 +160,9 @@ def _object(fields: Mapping[str, str]) -> BatchObject:
     times = {f"{name}_at": int(fields[f"{name}_at"]) for name in _TIMES if f"{name}_at" in fields}
     return BatchObject(
         id=fields["id"],
+        tenant=fields.get("tenant", DEFAULT_TENANT),
+        round=int(fields.get("round", 0)),
+        output_expires_after_s=int(life_s) if (life_s := fields.get("output_expires_after_s")) else None,
         endpoint=fields["endpoint"],
         input_file_id=fields["input_file_id"],
         completion_window=fields["completion_window"],

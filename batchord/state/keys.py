@@ -2,7 +2,7 @@
 
 | key | kind | who deletes it |
 |---|---|---|
-| batchord:{batch} | hash: the batch's fields and counters | retention, from the terminal status on |
+| batchord:{batch} | hash: the batch's fields and counters | the batch's removal |
 | batchord:{batch}:lines:<provider> | list: lines of each planned shard | the end of the batch |
 | batchord:{batch}:open:<provider> | sorted set: open shards by last progress | the last seal |
 | batchord:{batch}:shard:<provider>:<n> | hash: an open shard | its seal |
@@ -13,6 +13,15 @@
 | batchord:{batch}:chord:<provider>:<n>:waiting | set: the chord's lines that have not returned | their parts |
 | batchord:{batch}:lease:<step> | string: who carries out a step that must run alone | its time to live |
 | batchord:{file} | hash: a file's fields | retention, or the file's own expiry |
+| batchord:{upload} | hash: an upload's fields, and `part:<id>` for each part | its time to live |
+| batchord:{tenant:<t>}:batches | sorted set: a tenant's batches by creation | the batch's removal |
+| batchord:{tenant:<t>}:files | sorted set: a tenant's files by creation | the file's removal |
+| batchord:{tenant:<t>}:once:<digest> | string: the batch that an Idempotency-Key made | its time to live |
+| batchord:{batch}:analytics | hash: what the lines cost, by model | the batch's removal |
+| batchord:keys | hash: id of an API key to what is known of it | nobody: a revoked key stays refused |
+| batchord:uploads | sorted set: uploads by when they expire | their end, or the sweep |
+| batchord:retired | sorted set: ended batches by when they are removed | the batch's removal |
+| batchord:models | hash: provider to the models that it says it serves | the provider's next answer |
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
 | batchord:files | sorted set: files by when they expire | retention, or the file's own expiry |
 | batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or the sweep |
@@ -26,6 +35,10 @@ from typing import NamedTuple
 
 ACTIVE = "batchord:active"
 FILES = "batchord:files"
+API_KEYS = "batchord:keys"
+UPLOADS = "batchord:uploads"
+RETIRED = "batchord:retired"
+MODELS = "batchord:models"
 WORKERS = "batchord:workers"
 SWEEP_LEASE = "batchord:lease:sweep"
 SWEEPING_LEASE = "batchord:lease:sweeping"
@@ -52,6 +65,31 @@ def batch(batch_id: str) -> str:
 def file(file_id: str) -> str:
     """The hash of a file."""
     return f"batchord:{{{file_id}}}"
+
+
+def upload(upload_id: str) -> str:
+    """The hash of an upload."""
+    return f"batchord:{{{upload_id}}}"
+
+
+def tenant_batches(tenant: str) -> str:
+    """The sorted set of a tenant's batches."""
+    return f"batchord:{{tenant:{tenant}}}:batches"
+
+
+def tenant_files(tenant: str) -> str:
+    """The sorted set of a tenant's files."""
+    return f"batchord:{{tenant:{tenant}}}:files"
+
+
+def once(tenant: str, digest: str) -> str:
+    """What a tenant's Idempotency-Key stands for."""
+    return f"batchord:{{tenant:{tenant}}}:once:{digest}"
+
+
+def analytics(batch_id: str) -> str:
+    """The hash of what a batch's lines cost."""
+    return f"batchord:{{{batch_id}}}:analytics"
 
 
 def lines(batch_id: str, provider: str) -> str:

@@ -3,6 +3,7 @@
 | path | what | who deletes it |
 |---|---|---|
 | files/{file} | an uploaded or produced file | retention, or the file's own expiry |
+| uploads/{upload}/{part} | a part of an upload | its completion, cancelling or expiry |
 | batches/{batch}/input/{provider}/{n}.jsonl | a shard's lines, planned | the end of the batch |
 | batches/{batch}/output/{provider}/{n}.jsonl | a sealed shard's successes | the end of the batch |
 | batches/{batch}/errors/{provider}/{n}.jsonl | a sealed shard's other outcomes | the end of the batch |
@@ -22,6 +23,16 @@ Part = Literal["input", "output", "errors"]
 def file(file_id: str) -> str:
     """The bytes of a file."""
     return f"files/{file_id}"
+
+
+def upload(upload_id: str) -> str:
+    """The folder of an upload's parts."""
+    return f"uploads/{upload_id}/"
+
+
+def upload_part(upload_id: str, part_id: str) -> str:
+    """The bytes of a part of an upload."""
+    return f"uploads/{upload_id}/{part_id}"
 
 
 def batch(batch_id: str) -> str:

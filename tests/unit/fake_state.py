@@ -108,8 +108,17 @@ def is_documented(name: str) -> bool:
 
 
 def _pattern(row: str) -> re.Pattern[str]:
-    parts = {"<provider>": "[a-z0-9_-]+", "<n>": r"\d+", "<step>": "[a-z]+"}
-    pattern = re.escape(row).replace(r"\{batch\}", r"\{batch_\w{32}\}").replace(r"\{file\}", r"\{file-\w{22}\}")
+    parts = {
+        r"\{batch\}": r"\{batch_\w{32}\}",
+        r"\{file\}": r"\{file-\w{22}\}",
+        r"\{upload\}": r"\{upload_\w{32}\}",
+        "<provider>": "[a-z0-9_-]+",
+        "<t>": "[a-z0-9_-]+",
+        "<n>": r"\d+",
+        "<step>": "[a-z]+",
+        "<digest>": "[0-9a-f]{64}",
+    }
+    pattern = re.escape(row)
     for part, form in parts.items():
         pattern = pattern.replace(part, form)
     return re.compile(pattern)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchord.errors import ConfigError
+from batchord.errors import InvalidRequestError
 from batchord.windows import window_seconds
 
 
@@ -13,5 +13,5 @@ def test_a_window_is_a_number_of_minutes_hours_or_days(window: str, seconds: int
 
 @pytest.mark.parametrize("window", ["", "24", "h", "0h", "-1h", "24H", "1.5h", "24h ", "1w", "100000h"])
 def test_any_other_window_is_refused(window: str) -> None:
-    with pytest.raises(ConfigError, match="completion_window"):
+    with pytest.raises(InvalidRequestError, match="completion_window"):
         window_seconds(window)
