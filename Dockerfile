@@ -1,4 +1,4 @@
-# The image of every part of batchord: `docker run IMAGE worker`, `docker run IMAGE submit ...`.
+# The image of every part of batchord: `docker run IMAGE worker`, `docker run IMAGE api`, `docker run IMAGE submit ...`.
 ARG PYTHON_IMAGE=python:3.13.14-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build

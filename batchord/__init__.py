@@ -14,6 +14,7 @@ from batchord.errors import (
     ConfigError,
     ConflictError,
     InputRefusedError,
+    InvalidRequestError,
     NotFoundError,
     UnavailableError,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "InputRefusedError",
+    "InvalidRequestError",
     "NotFoundError",
     "Result",
     "ResultError",

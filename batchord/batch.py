@@ -44,7 +44,7 @@ class Batch:
             NotFoundError: it is gone; its retention is over.
         """
         record = self._client.state.run(batches.read(self.id))
-        if record is None:
+        if record is None or record.removing:
             raise NotFoundError(f"No batch found with id '{self.id}'.")
         return record
 

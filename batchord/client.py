@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import suppress
 from functools import cached_property
@@ -13,34 +12,30 @@ from batchord.batch import Batch
 from batchord.broker import CONTROL_QUEUE, Step, create_producer, provider_queue, send
 from batchord.contract import (
     BATCH_FILE_LIFE_S,
-    ENDPOINTS,
     BatchObject,
     FileObject,
     new_batch_id,
     new_file_id,
 )
+from batchord.creation import Terms, check_batch_id
 from batchord.errors import ConfigError, StateUnavailableError
 from batchord.items import encode_items
-from batchord.lifecycle import Status
 from batchord.settings import Settings, read_settings
 from batchord.state import batches, files, leases, shards
 from batchord.state import queues as broker_queues
 from batchord.state.connection import BlockingState, StateError
 from batchord.state.keys import Shard
 from batchord.storage import BlockingBlobs, paths
-from batchord.windows import window_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from celery import Celery
 
+    from batchord.state.batches import BatchRecord
+
 
 _DISK_WAIT_MS: Final = 5_000
-_BATCH_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_METADATA_PAIRS: Final = 16
-_METADATA_KEY_CHARS: Final = 64
-_METADATA_VALUE_CHARS: Final = 512
 
 
 class Client:
@@ -69,24 +64,12 @@ class Client:
 
         With a `batch_id` of the caller's own, submitting the same requests again makes no second batch.
         """
-        window_s = window_seconds(completion_window)
-        _check_metadata(metadata or {})
-        if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
-            raise ConfigError(f"batch_id {batch_id!r} is not 1 to 64 letters, digits, underscores and hyphens.")
-        if endpoint is not None and endpoint not in ENDPOINTS:
-            raise ConfigError(f"endpoint {endpoint!r} is none that a batch may have: {', '.join(ENDPOINTS)}.")
+        terms = Terms(endpoint, completion_window, metadata)
+        terms.check()
+        if batch_id is not None:
+            check_batch_id(batch_id)
         file = self._upload(source, model, endpoint)
-        now = int(time.time())
-        batch = BatchObject(
-            id=batch_id or new_batch_id(),
-            endpoint=endpoint or "",
-            input_file_id=file.id,
-            completion_window=completion_window,
-            status=Status.VALIDATING,
-            created_at=now,
-            expires_at=now + window_s,
-            metadata=dict(metadata) if metadata is not None else None,
-        )
+        batch = terms.batch(batch_id or new_batch_id(), file.id, time.time())
         self._create(batch)
         return Batch(self, batch.id)
 
@@ -105,20 +88,29 @@ class Client:
         with suppress(StateUnavailableError):
             send(self._producer, step, *args)
 
-    def revive(self, batch_id: str) -> None:
-        """Make a batch ready to go on whose fleet is known to be dead, as after a run that was killed.
+    def revive(self, *batch_ids: str) -> None:
+        """Make batches ready to go on whose fleet is known to be dead, as after a run that was killed.
 
         The messages of that fleet are dropped, and published again from the state by the sweep that this sends.
         """
-        record = Batch(self, batch_id).read()
-        queues = [CONTROL_QUEUE, *map(provider_queue, record.shards)]
-        self.state.run_all([broker_queues.clear(queues), leases.end_all(batch_id)])
-        for provider in record.shards:
-            for number, _ in self.state.run(shards.open_numbers(batch_id, provider)):
-                shard = Shard(batch_id, provider, number)
-                self.state.run_all([shards.disown(shard), shards.touch(shard, 0)])
-        self.ask(Step.PLAN, batch_id)
+        records = [record for record in self.state.run_all([batches.read(each) for each in batch_ids]) if record]
+        queues = {provider_queue(provider) for record in records for provider in record.shards}
+        self.state.run_all([broker_queues.clear([CONTROL_QUEUE, *queues]), leases.end_all(batch_ids)])
+        for record in records:
+            self._free_open_shards(record)
+            self.ask(Step.PLAN, record.batch.id)
         self.ask(Step.SWEEP)
+
+    def revive_all(self) -> None:
+        """Make every batch that has not ended ready to go on; see `revive`."""
+        self.revive(*(batch_id for batch_id, _ in self.state.run(batches.active())))
+
+    def _free_open_shards(self, record: BatchRecord) -> None:
+        """End the claims of dead workers, and let the next sweep publish what is missing."""
+        for provider in record.shards:
+            for number, _ in self.state.run(shards.open_numbers(record.batch.id, provider)):
+                shard = Shard(record.batch.id, provider, number)
+                self.state.run_all([shards.disown(shard), shards.touch(shard, 0)])
 
     def close(self) -> None:
         """Close every connection."""
@@ -149,13 +141,14 @@ class Client:
 
     def _create(self, batch: BatchObject) -> None:
         """Write the batch and wait until it is on the server's disk; only then is it the fleet's."""
-        self.state.run(batches.activate(batch.id, batch.created_at))
-        self.state.run(batches.create(batch))
-        with suppress(StateError):  # a server without an append-only file keeps nothing on disk, as its operator chose
-            if not self.state.run(batches.durable(_DISK_WAIT_MS)):
-                raise StateUnavailableError(
-                    f"Redis did not write batch {batch.id} to its disk in time; submit it again."
-                )
+        entry = batches.enter(batch, time.time())
+        try:
+            *_, is_durable = self.state.run_all([*entry, batches.durable(_DISK_WAIT_MS)])
+        except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
+            self.state.run_all(entry)
+            is_durable = True
+        if not is_durable:
+            raise StateUnavailableError(f"Redis did not write batch {batch.id} to its disk in time; submit it again.")
         self.ask(Step.PLAN, batch.id)
 
 
@@ -180,27 +173,14 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
         settings: in place of the BATCHORD_* variables.
 
     Raises:
-        ConfigError: an argument or a setting is wrong.
+        ConfigError: a setting is wrong, or the input file is not there.
+        InvalidRequestError: the endpoint, the metadata or the completion window is none that a batch may have.
         ItemError: one of the requests has neither form.
         UnavailableError: Redis or the storage does not answer.
     """
     return Client(settings).submit(
         source, model=model, endpoint=endpoint, metadata=metadata, completion_window=completion_window
     )
-
-
-def _check_metadata(metadata: Mapping[str, str]) -> None:
-    """Hold metadata to the bounds of OpenAI's Batch API."""
-    if len(metadata) > _METADATA_PAIRS:
-        raise ConfigError(f"metadata has {len(metadata)} pairs; at most {_METADATA_PAIRS} are kept.")
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise ConfigError(f"metadata[{key!r}] is not a string by a string.")
-        if len(key) > _METADATA_KEY_CHARS or len(value) > _METADATA_VALUE_CHARS:
-            raise ConfigError(
-                f"metadata[{key!r}] is too long; a key has at most {_METADATA_KEY_CHARS} characters, "
-                f"a value {_METADATA_VALUE_CHARS}."
-            )
 
 
 def _existing(path: Path) -> Path:

@@ -38,7 +38,10 @@ BATCH_FILE_LIFE_S: Final = 30 * 86_400
 EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
 CANCELLED_MESSAGE: Final = "This request was not executed because the batch was cancelled."
 
-Produced = Literal["output", "errors", "attempts"]
+OutcomePart = Literal["output", "errors"]
+"""Where a line's outcome goes: successes, and all others."""
+
+Produced = Literal[OutcomePart, "attempts"]
 """The files that a batch produces: successes, all other lines, and what was tried for each line."""
 
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -68,6 +71,11 @@ def produced_file_id(batch_id: str, produced: Produced, round_: int = 0) -> str:
     """Give the id of a file that a round of a batch produces: always the same, so that finalizing twice is harmless."""
     rounds = (str(round_),) if round_ else ()
     return _file_id(_digest(batch_id, produced, *rounds, size=17))
+
+
+def assembled_file_id(upload_id: str, part_ids: Iterable[str]) -> str:
+    """Give the id of the file that these parts of an upload make: always the same, so completing twice is harmless."""
+    return _file_id(_digest(upload_id, *part_ids, size=17))
 
 
 def line_id(batch_id: str, line: int) -> str:

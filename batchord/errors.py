@@ -24,11 +24,15 @@ class InvalidRequestError(BatchordError):
 
 
 class NotFoundError(BatchordError):
-    """Nothing of the asker's tenant has this id; `param` is the argument that named it, where the contract says so."""
+    """Nothing of the asker's tenant has this id.
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    `param` is the argument that named it, and `code` OpenAI's word for it, where the contract says so.
+    """
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.code = code
 
 
 class ConflictError(BatchordError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Status(StrEnum):
@@ -20,8 +21,8 @@ class Status(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the batch has ended for good."""
-        return not NEXT[self]
+        """Whether the batch has ended; only a retry moves it again."""
+        return self in _TERMINAL
 
 
 class Outcome(StrEnum):
@@ -39,11 +40,16 @@ NEXT: dict[Status, frozenset[Status]] = {
     Status.FINALIZING: frozenset({Status.COMPLETED, Status.EXPIRED, Status.CANCELLING}),
     Status.CANCELLING: frozenset({Status.CANCELLED}),
     Status.FAILED: frozenset(),
-    Status.COMPLETED: frozenset(),
-    Status.EXPIRED: frozenset(),
-    Status.CANCELLED: frozenset(),
+    Status.COMPLETED: frozenset({Status.VALIDATING}),
+    Status.EXPIRED: frozenset({Status.VALIDATING}),
+    Status.CANCELLED: frozenset({Status.VALIDATING}),
 }
-"""The transition table: section "Status machine" of OpenAI's Batch API as ARCHITECTURE.md tells it."""
+"""The transition table: section "Status machine" of OpenAI's Batch API as ARCHITECTURE.md tells it, and the retry.
+
+A retry that cannot begin, since its input is gone, is taken back as if it had never been asked for.
+"""
+
+_TERMINAL: Final = frozenset({Status.FAILED, Status.COMPLETED, Status.EXPIRED, Status.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +66,8 @@ class Transition:
 
 
 def to(target: Status) -> Transition:
-    """Give the transition into `target` from every status that may lead there.
-
-    Raises:
-        ValueError: nothing leads there; a batch is created in `validating`.
-    """
-    sources = tuple(status for status, targets in NEXT.items() if target in targets)
-    if not sources:
-        raise ValueError(f"No status leads to {target}.")
-    return Transition(sources, target)
+    """Give the transition into `target` from every status that may lead there."""
+    return Transition(tuple(status for status, targets in NEXT.items() if target in targets), target)
 
 
 def ending(status: Status, *, has_expired: bool) -> Status:

@@ -247,6 +247,6 @@ def last_lines(path: Path, count: int = 10) -> str:
 def _failure(member: _Member, log_path: Path) -> str:
     times, status = member.deaths.in_a_row, member.process.returncode
     return (
-        f"A worker process died {times} times in a row right after its start, with exit status {status}. "
+        f"A process died {times} times in a row right after its start, with exit status {status}. "
         f"The last lines of {log_path}:\n{last_lines(log_path)}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,8 +19,18 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+class OwnPrice(BaseModel):
+    """What an operator pays, in dollars a million tokens; cached input costs what other input does if not said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Decimal = Field(ge=0)
+    cached: Decimal | None = Field(default=None, ge=0)
+    output: Decimal = Field(ge=0)
+
+
 class Provider(BaseModel):
-    """One configured upstream. Times are in seconds; `models` are shell globs, matched with case."""
+    """One configured upstream. Times are in seconds; `models` and `prices` go by shell globs, matched with case."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,6 +39,7 @@ class Provider(BaseModel):
     base_url: Annotated[str, AfterValidator(_http_url)] = ""
     api_key_env: str = ""
     models: tuple[str, ...] = ("*",)
+    prices: dict[str, OwnPrice] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     single_model: bool = False
     max_concurrency: int = Field(default=256, ge=1, le=10_000)
@@ -36,6 +48,10 @@ class Provider(BaseModel):
     max_attempts: int = Field(default=5, ge=1, le=100)
     latency_s: float = Field(default=0.2, ge=0)
     failure_rate: float = Field(default=0, ge=0, le=1)
+
+    def serves(self, model: str) -> bool:
+        """Whether one of the globs matches a model."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
 
     @model_validator(mode="after")
     def _needs_a_base_url(self) -> Provider:
@@ -68,7 +84,7 @@ class Routes:
         if colon and rest and prefix in self.providers:
             return Route(prefix, rest, self.providers[prefix].single_model)
         for provider in self.providers.values():
-            if any(fnmatchcase(model, pattern) for pattern in provider.models):
+            if provider.serves(model):
                 return Route(provider.name, model, provider.single_model)
         return None
 

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     window_lines: int = Field(default=4_000, ge=1)
     spill_bytes: int = Field(default=128 * 1024, ge=1024)
 
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
     api_keys: str = Field(default="", repr=False)
     completion_windows: Annotated[tuple[str, ...], NoDecode] = ("24h",)
     max_batch_file_bytes: int = Field(default=200 * 1024 * 1024, ge=1)

@@ -81,7 +81,8 @@ class Upstream:
     def reset(self) -> None:
         """Forget every rule and every request so far."""
         self.rules: list[Rule] = []
-        self.requests: list[Seen] = []
+        self.requests: list[Seen] = []  # those of lines
+        self.models: list[str] = []  # what it says that it serves
         self.max_in_flight = self.in_flight
         self._times_asked = Counter[tuple[str, str]]()
 
@@ -101,6 +102,7 @@ class Upstream:
         app.router.add_get("/_requests", self._show_requests)
         app.router.add_post("/_rules", self._set_rules)
         app.router.add_post("/_reset", self._forget)
+        app.router.add_get("/v1/models", self._list_models)
         app.router.add_post("/{path:.*}", self._answer)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
@@ -123,10 +125,14 @@ class Upstream:
         self.reset()
         return _json(b"{}")
 
+    async def _list_models(self, request: web.Request) -> web.StreamResponse:
+        rule = self._rule_for(await _seen(request))
+        listed = [{"id": model, "object": "model", "created": 1, "owned_by": "upstream"} for model in self.models]
+        body = msgspec.json.encode({"object": "list", "data": listed})
+        return await _FAULTS.get(rule.fault, _whole)(request, body, rule)
+
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = (await request.read()).decode(errors="replace")
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        seen = Seen(request.path, body, headers, time.monotonic())
+        seen = await _seen(request)
         rule = self._rule_for(seen)
         self.requests.append(seen)
         self.in_flight += 1
@@ -146,6 +152,12 @@ class Upstream:
             if is_meant and (rule.times is None or self._times_asked[asked] <= rule.times):
                 return rule
         return Rule()
+
+
+async def _seen(request: web.Request) -> Seen:
+    body = (await request.read()).decode(errors="replace")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Seen(request.path, body, headers, time.monotonic())
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

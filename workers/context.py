@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from batchord.broker import provider_queue, send
 from batchord.errors import UnavailableError
+from batchord.prices import Prices
 from batchord.settings import load_routes
 from batchord.state import leases
 from batchord.state.connection import State
@@ -47,6 +48,7 @@ class Context:
             name: Permits(share(provider.max_concurrency, settings.fleet_size))
             for name, provider in self.routes.providers.items()
         }
+        self.prices = Prices(self.routes.providers)
         self.providers: dict[str, ProviderClient] = {}
         self._open = AsyncExitStack()
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from batchord.grouped import Grouped
 from batchord.state import shards
 from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord, Verdict
-from workers.grouped import Grouped
 from workers.patience import patiently
 
 if TYPE_CHECKING:

@@ -16,17 +16,18 @@ import msgspec
 from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, NO_USAGE, Answer, LineError
 from batchord.errors import BatchordError, BlobNotFoundError
 from batchord.lifecycle import Outcome
+from batchord.prices import cost_of
+from batchord.shard_file import Attempt, PlannedLine, Trace, encode_outcome
 from batchord.state import shards
-from batchord.state.shards import LineRecord, Verdict
+from batchord.state.shards import Answered, LineRecord, Verdict
 from batchord.storage import paths
+from batchord.validation import model_of
 from workers.patience import patiently
 from workers.permits import Draining
 from workers.providers import ProviderError, Request, Response
 from workers.retry import Policy, Retry, decide
-from workers.shard_file import Attempt, PlannedLine, Trace, encode_outcome
 
 if TYPE_CHECKING:
-    from batchord.contract import Usage
     from batchord.state.keys import Shard
     from workers.context import Context
     from workers.retry import Decision
@@ -47,11 +48,11 @@ class DuplicateLine(BatchordError):  # noqa: N818 (no fault, but an answer)
 
 @dataclass(slots=True)
 class _Settled:
-    """What became of a line."""
+    """What became of a line; `response` is None where no answer came."""
 
     outcome: Outcome
     result: Answer | LineError
-    usage: Usage = NO_USAGE
+    response: Response | None = None
 
 
 @dataclass(slots=True)
@@ -155,16 +156,25 @@ async def _send(context: Context, line: _Line) -> Response | ProviderError:
         body=bytes(line.planned.body),
         custom_id=line.planned.custom_id,
         attempt=len(line.attempts) + 1,
-        idempotency_key=f"{line.shard.batch_id}-{line.planned.line}",
+        idempotency_key=_idempotency_key(line),
     )
     sent_at = time.monotonic()
     try:
         result: Response | ProviderError = await context.providers[line.shard.provider].send(request)
     except ProviderError as error:
         result = error
-    outcome = result.status_code if isinstance(result, Response) else result.code
-    line.attempts.append(Attempt(outcome, round((time.monotonic() - sent_at) * 1000, 1)))
+    latency_ms = round((time.monotonic() - sent_at) * 1000, 1)
+    if isinstance(result, Response):
+        line.attempts.append(Attempt(result.status_code, latency_ms, round(result.ttfb_ms, 1)))
+    else:
+        line.attempts.append(Attempt(result.code, latency_ms))
     return result
+
+
+def _idempotency_key(line: _Line) -> str:
+    """Give the same key to each try of a round; a retry wants another answer than the one before."""
+    key = f"{line.shard.batch_id}-{line.planned.line}"
+    return f"{key}-{line.shard.round}" if line.shard.round else key
 
 
 def _conclude(result: Response | ProviderError, attempts: int) -> _Settled:
@@ -172,8 +182,8 @@ def _conclude(result: Response | ProviderError, attempts: int) -> _Settled:
         tries = "" if attempts == 1 else f" ({attempts} attempts)"
         return _Settled(Outcome.FAILED, LineError(result.code, f"{result.message}{tries}"))
     answer = Answer(result.status_code, result.request_id, msgspec.Raw(result.body))
-    outcome = Outcome.SUCCEEDED if 200 <= result.status_code < 300 else Outcome.FAILED  # noqa: PLR2004 (HTTP's 2xx)
-    return _Settled(outcome, answer, result.usage)
+    outcome = Outcome.SUCCEEDED if result.is_success else Outcome.FAILED
+    return _Settled(outcome, answer, result)
 
 
 async def _record(context: Context, line: _Line, settled: _Settled) -> LineRecord:
@@ -184,8 +194,17 @@ async def _record(context: Context, line: _Line, settled: _Settled) -> LineRecor
         path = paths.large_record(line.shard, line.index, uuid4().hex)
         await patiently(lambda: context.blobs.put(path, content))
         content = b"@" + path.encode()
-    retries = max(0, len(line.attempts) - 1)
-    return LineRecord(line.index, settled.outcome, content, retries, settled.usage)
+    model, retries = model_of(line.planned.body), max(0, len(line.attempts) - 1)
+    if settled.response is None:
+        return LineRecord(line.index, settled.outcome, content, retries, NO_USAGE, model)
+    answered = _answered(context, line.shard.provider, model, settled.response)
+    return LineRecord(line.index, settled.outcome, content, retries, settled.response.usage, model, answered)
+
+
+def _answered(context: Context, provider: str, model: str, response: Response) -> Answered:
+    price = context.prices.of(provider, model, time.time())
+    cost = cost_of(price, response.usage, succeeded=response.is_success)
+    return Answered(cost, response.latency_ms, response.ttfb_ms)
 
 
 async def _pause(context: Context, seconds: float) -> None:

@@ -25,7 +25,8 @@ async def feed(context: Context, batch_id: str) -> None:
         return
     for provider in record.shards:
         await _fill_window(context, batch_id, provider)
-    if not await _has_more(context, batch_id):
+    record = await context.state.run(batches.read(batch_id))
+    if record is not None and not await has_more(context, record):
         await context.send(Step.FINALIZE, batch_id)
 
 
@@ -36,11 +37,8 @@ async def _fill_window(context: Context, batch_id: str, provider: str) -> None:
         await context.publish(Shard(batch_id, provider, number), range(lines))
 
 
-async def _has_more(context: Context, batch_id: str) -> bool:
+async def has_more(context: Context, record: BatchRecord) -> bool:
     """Whether any shard is open, or will be."""
-    record = await context.state.run(batches.read(batch_id))
-    if record is None:
-        return True
     return await has_open(context, record) or (is_running(record) and _has_planned(record))
 
 

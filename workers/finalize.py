@@ -1,151 +1,158 @@
 """The step that ends a batch: merges the sealed parts, in the input's order, into the output and the error file.
 
-The produced files' ids follow from the batch's id, so running it twice is harmless; the terminal status is set once.
+The produced files' ids follow from the batch's id and round, so running it twice is harmless; the terminal status is
+set once. A retry has other files than the round before it, which are deleted when the new ones are there.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from batchord import lifecycle
-from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, FileObject, LineError, produced_file_id
+from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, LineError
 from batchord.lifecycle import Status
-from batchord.state import batches, files, keys
-from batchord.storage import CHUNK_BYTES, paths
-from workers.feed import has_open
+from batchord.merge import merged, sealed, unopened
+from batchord.shard_file import encode_attempts
+from batchord.state import batches, files, keys, retired, rounds
+from batchord.storage import paths
+from workers import produced
+from workers.feed import has_more, has_open
 from workers.lease import alone
-from workers.merge import merged, sealed, unopened
 from workers.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from batchord.contract import Produced
-    from batchord.lifecycle import Transition
+    from batchord.contract import BatchObject, Produced
+    from batchord.shard_file import PartLine
     from batchord.state.batches import BatchRecord
     from batchord.state.calls import Argument
     from workers.context import Context
     from workers.lease import Lease
-    from workers.shard_file import PartLine
-
-_NAMES: Final[dict[Produced, str]] = {"output": "output", "errors": "error", "attempts": "attempts"}
 
 
 async def finalize(context: Context, batch_id: str) -> None:
-    """End a batch that has no open shard; one that has ended is only tidied up."""
+    """End a batch that has no open shard; one that has ended is only tidied up, one that is planned is left alone."""
+    since = await context.state.run(batches.active_since(batch_id))  # before the record: see `_tidy`
     record = await context.state.run(batches.read(batch_id))
     if record is None:
-        await context.state.run(batches.deactivate(batch_id))
+        await _deactivate(context, batch_id, since)
     elif record.batch.status.is_terminal:
-        await _tidy(context, record)
-    else:
+        await _tidy(context, record, since)
+    elif record.batch.status is not Status.VALIDATING:
         async with alone(context.state, keys.step_lease(batch_id, "finalize")) as lease:
             if lease is not None and await patiently(lambda: _end(context, batch_id, lease)):
                 await finalize(context, batch_id)
 
 
 async def _end(context: Context, batch_id: str, lease: Lease) -> bool:
-    """Write the files, set the terminal status; False where a shard is open. It needs the parts, so no tidying."""
+    """Write the files, set the terminal status; False where a line may still be sent. It needs the parts: no tidying.
+
+    The message may be a late one of an earlier round, so that it is looked at anew whether the batch is at its end.
+    """
     await lease.keep()
-    await _move(context, batch_id, lifecycle.to(Status.FINALIZING))
     record = await context.state.run(batches.read(batch_id))
-    if record is None or await has_open(context, record):
+    if record is None or record.batch.status is Status.VALIDATING or await has_more(context, record):
         return False
-    fields = {
-        "output_file_id": await _produce(
-            context, lease, record, "output", sealed(context.blobs, record, ["output"], lease)
-        )
-    }
-    fields["error_file_id"] = await _produce(context, lease, record, "errors", _errors(context, record, lease))
-    await _produce(context, lease, record, "attempts", sealed(context.blobs, record, ["output", "errors"], lease))
-    await _conclude(context, batch_id, {field: file_id for field, file_id in fields.items() if file_id})
+    move = lifecycle.to(Status.FINALIZING)
+    await context.state.run(batches.transition(batch_id, move, time.time(), round_=record.batch.round))
+    record = await context.state.run(batches.read(batch_id))
+    if record is None or not _is_ending(record.batch) or await has_open(context, record):
+        return False
+    await _conclude(context, record.batch, await _files(context, record, lease) if record.has_started else {})
     return True
+
+
+def _is_ending(batch: BatchObject) -> bool:
+    return batch.status in {Status.FINALIZING, Status.CANCELLING}
+
+
+async def _files(context: Context, record: BatchRecord, lease: Lease) -> dict[str, Argument]:
+    """Write the files of the round, and give the fields that name them; a file without a line is none."""
+    output = sealed(context.blobs, record, ["output"], lease.keep)
+    attempts = sealed(context.blobs, record, ["output", "errors"], lease.keep)
+    fields: dict[str, Argument] = {"produced_round": record.batch.round}
+    fields["output_file_id"] = await _produce(context, lease, record.batch, "output", output) or ""
+    fields["error_file_id"] = (
+        await _produce(context, lease, record.batch, "errors", _errors(context, record, lease)) or ""
+    )
+    await _produce(context, lease, record.batch, "attempts", attempts)
+    return fields
 
 
 def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIterator[PartLine]]:
     code, message = ("batch_expired", EXPIRED_MESSAGE)
     if record.batch.status is Status.CANCELLING:
         code, message = ("batch_cancelled", CANCELLED_MESSAGE)
-    unsent = LineError(code, message)
-    return [*sealed(context.blobs, record, ["errors"], lease), *unopened(context.blobs, record, unsent, lease)]
+    unsent = unopened(context.blobs, record, LineError(code, message), lease.keep)
+    return [*sealed(context.blobs, record, ["errors"], lease.keep), *unsent]
 
 
 async def _produce(
-    context: Context, lease: Lease, record: BatchRecord, kind: Produced, streams: list[AsyncIterator[PartLine]]
+    context: Context, lease: Lease, batch: BatchObject, kind: Produced, streams: list[AsyncIterator[PartLine]]
 ) -> str | None:
-    """Write one produced file and give its id; None where it would hold no line."""
-    lines = merged(streams)
+    """Write one produced file and give its id; None where it would hold no line, and then it has no record either."""
+    lines, file = merged(streams), produced.produced_file(batch, kind, batch.round)
     first = await anext(lines, None)
     if first is None:
+        await context.state.run_all(files.delete(file))
         return None
-    file_id, counted = produced_file_id(record.batch.id, kind), _Counted(lease)
-    await context.blobs.put(paths.file(file_id), counted.contents(first, lines, kind))
-    file = FileObject(
-        id=file_id,
-        bytes=counted.size_bytes,
-        created_at=int(time.time()),
-        filename=f"{record.batch.id}_{_NAMES[kind]}.jsonl",
-        purpose="batch_output",
-        expires_at=int(time.time()) + context.settings.retention_s if kind == "attempts" else None,
-    )
-    await context.state.run_all(files.write(file))
-    return file_id
+    chunks = produced.Chunks(_contents(first, lines, kind), lease.keep)
+    await context.blobs.put(paths.file(file.id), aiter(chunks))
+    await context.state.run_all(produced.finish(batch, kind, chunks.size_bytes, context.settings.retention_s))
+    return file.id
 
 
-class _Counted:
-    """The lines of a produced file on their way to storage: counts their bytes, and keeps the step's lease."""
-
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self.size_bytes = 0
-
-    async def contents(self, first: PartLine, rest: AsyncIterator[PartLine], kind: Produced) -> AsyncIterator[bytes]:
-        """Give the file in chunks of whole lines."""
-        chunk = [_content(first, kind)]
-        chunk_bytes = len(chunk[0])
-        async for line in rest:
-            if chunk_bytes >= CHUNK_BYTES:
-                yield await self._count(chunk)
-                chunk, chunk_bytes = [], 0
-            chunk.append(_content(line, kind))
-            chunk_bytes += len(chunk[-1])
-        yield await self._count(chunk)
-
-    async def _count(self, chunk: list[bytes]) -> bytes:
-        joined = b"".join(chunk)
-        self.size_bytes += len(joined)
-        await self._lease.keep()
-        return joined
+async def _contents(first: PartLine, rest: AsyncIterator[PartLine], kind: Produced) -> AsyncIterator[bytes]:
+    encode = encode_attempts if kind == "attempts" else _content
+    yield encode(first)
+    async for line in rest:
+        yield encode(line)
 
 
-def _content(line: PartLine, kind: Produced) -> bytes:
-    if kind == "attempts":
-        return b'{"line":%d,%b\n' % (line.line, bytes(line.trace)[1:])
+def _content(line: PartLine) -> bytes:
     return bytes(line.content) + b"\n"
 
 
-async def _conclude(context: Context, batch_id: str, fields: Mapping[str, Argument]) -> None:
+async def _conclude(context: Context, ending: BatchObject, fields: Mapping[str, Argument]) -> None:
     """Set the terminal status; a cancel that came meanwhile decides which one."""
-    while (record := await context.state.run(batches.read(batch_id))) and not record.batch.status.is_terminal:
+    while (record := await context.state.run(batches.read(ending.id))) and _is_ending(record.batch):
+        if record.batch.round != ending.round:
+            return
         unopened_shards = any(counts.opened < counts.planned for counts in record.shards.values())
         target = lifecycle.ending(record.batch.status, has_expired=unopened_shards or record.expired_lines > 0)
-        ended_ms = {"ended_ms": int(time.time() * 1000)}
-        await context.state.run(batches.transition(batch_id, lifecycle.to(target), time.time(), {**fields, **ended_ms}))
+        ended = {**fields, "ended_ms": int(time.time() * 1000)}
+        move = batches.transition(ending.id, lifecycle.to(target), time.time(), ended, round_=ending.round)
+        await context.state.run(move)
 
 
-async def _tidy(context: Context, record: BatchRecord) -> None:
-    """Remove what an ended batch needs no more; its place on the sweep's list goes last."""
-    batch_id = record.batch.id
-    await context.blobs.delete_folder(paths.batch(batch_id))
-    await context.state.run_all(
-        [
-            *batches.retire(batch_id, record.shards),
-            batches.expire(batch_id, context.settings.retention_s),
-            batches.deactivate(batch_id),
-        ]
-    )
+async def _tidy(context: Context, record: BatchRecord, since: float | None) -> None:
+    """Remove what an ended batch needs no more, and nothing of a round that has begun since.
+
+    Its place on the sweep's list goes last, unless it was put there again after `since`, which was read before the
+    record: whoever retries a batch puts it there, and once more when it is moved.
+    """
+    batch = record.batch
+    for round_ in range(batch.round + 1):
+        await context.blobs.delete_folder(paths.round_folder(batch.id, round_))
+    await _delete_former_files(context, record)
+    if await context.state.run(rounds.free(record)):
+        await context.state.run(retired.note(batch.id, record.ended_ms / 1000 + context.settings.retention_s))
+    await _deactivate(context, batch.id, since)
 
 
-async def _move(context: Context, batch_id: str, move: Transition) -> bool:
-    return await context.state.run(batches.transition(batch_id, move, time.time()))
+async def _delete_former_files(context: Context, record: BatchRecord) -> None:
+    """Delete the files of earlier rounds, and the records of those that the last round announced but never produced."""
+    batch, last = record.batch, record.produced_round
+    former = [file for round_ in range(last or 0) for file in produced.of_round(batch, round_)]
+    if former:
+        await context.blobs.delete([paths.file(file.id) for file in former])
+        await context.state.run_all(files.delete(*former))
+    if last != batch.round:
+        await context.state.run_all(files.delete(*produced.of_round(batch, batch.round)))
+
+
+async def _deactivate(context: Context, batch_id: str, since: float | None) -> None:
+    if since is not None:
+        await context.state.run(batches.deactivate(batch_id, since))

@@ -6,9 +6,9 @@ import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from batchord.shard_file import ShardInput
 from batchord.storage import paths
 from workers.patience import patiently
-from workers.shard_file import ShardInput
 
 if TYPE_CHECKING:
     from batchord.state.keys import Shard

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from batchord.broker import Step
 from batchord.errors import UnavailableError
 from batchord.state import keys, leases
+from workers.catalogue import keep_catalogue
 from workers.permits import share
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ _BEATS_A_CLAIM = 4
 
 
 async def stay_alive(context: Context) -> None:
-    """Beat until cancelled; a beat that Redis does not answer is made up for by the next one."""
+    """Beat and keep the list of models until cancelled."""
+    await asyncio.gather(_keep_beating(context), keep_catalogue(context))
+
+
+async def _keep_beating(context: Context) -> None:
+    """A beat that Redis does not answer is made up for by the next one."""
     interval_s = min(context.settings.claim_s / _BEATS_A_CLAIM, context.settings.sweep_interval_s)
     while True:
         try:

@@ -1,6 +1,6 @@
 """The step that reads a batch's file once, in constant memory: checks each line, and lays it into its provider's shard.
 
-If any line has a problem the batch fails with all of them, and no request is ever sent.
+If any line has a problem the batch fails with all of them, and no request is ever sent. For a retry see `replan`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from batchord.contract import BatchProblem, problems_to_json
 from batchord.errors import BlobNotFoundError
 from batchord.lifecycle import Status
 from batchord.state import batches, keys
-from batchord.state.keys import Shard
 from batchord.storage import paths
 from batchord.validation import Scan
+from workers import produced
 from workers.feed import feed
+from workers.laid import LaidShards
 from workers.lease import alone
 from workers.patience import patiently
-from workers.shard_file import encode_header, encode_planned
+from workers.replan import replan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from batchord.state.batches import BatchRecord
+    from batchord.contract import BatchObject
     from batchord.state.calls import Argument
-    from batchord.validation import Accepted, ScanResult
+    from batchord.validation import ScanResult
     from workers.context import Context
     from workers.lease import Lease
 
@@ -39,78 +40,39 @@ async def plan(context: Context, batch_id: str) -> None:
         async with alone(context.state, keys.step_lease(batch_id, "plan")) as lease:
             if lease is None:
                 return
-            await patiently(lambda: _validate(context, record, lease))
+            if record.batch.round:
+                await patiently(lambda: replan(context, record, lease))
+            else:
+                await patiently(lambda: _validate(context, record.batch, lease))
     await feed(context, batch_id)
 
 
-async def _validate(context: Context, record: BatchRecord, lease: Lease) -> None:
+async def _validate(context: Context, batch: BatchObject, lease: Lease) -> None:
     await lease.keep()
-    shards = _Shards(context, record.batch.id)
+    shards = LaidShards(context, batch)
     try:
-        result = await _scan(context, record, shards, lease)
+        result = await _scan(context, batch, shards, lease)
     except BlobNotFoundError:
-        await _refuse(context, record.batch.id, [_gone(record)])
+        await _refuse(context, batch, [_gone(batch)])
         return
     if result.problems:
-        await _refuse(context, record.batch.id, result.problems)
+        await _refuse(context, batch, result.problems)
     else:
-        await _start(context, record.batch.id, result, shards)
+        await _start(context, batch, result, shards)
 
 
-class _Shards:
-    """The shards being laid: the open one of each provider, and how many lines each full one has."""
-
-    def __init__(self, context: Context, batch_id: str) -> None:
-        self._context = context
-        self._batch_id = batch_id
-        self._open: dict[str, list[bytes]] = {}
-        self._bytes: dict[str, int] = {}
-        self.lines: dict[str, list[int]] = {}
-        self.models: set[str] = set()
-
-    async def add(self, lines: Iterable[Accepted]) -> None:
-        """Append lines to their providers' shards; a shard that is full is written."""
-        for line in lines:
-            await self._add(line)
-
-    async def _add(self, line: Accepted) -> None:
-        settings, encoded = self._context.settings, encode_planned(line.line, line.custom_id, line.body)
-        lines = self._open.setdefault(line.provider, [])
-        size_bytes = self._bytes.get(line.provider, 0) + len(encoded)
-        if lines and (len(lines) >= settings.shard_lines or size_bytes > settings.shard_bytes):
-            await self._write(line.provider, line.url)
-            size_bytes = len(encoded)
-        self._open[line.provider].append(encoded)
-        self._bytes[line.provider] = size_bytes
-        if len(self.models) < 2:  # noqa: PLR2004 (one is the batch's model, two are none)
-            self.models.add(line.model)
-
-    async def close(self, endpoint: str) -> None:
-        """Write the shards that are not full."""
-        for provider, lines in self._open.items():
-            if lines:
-                await self._write(provider, endpoint)
-
-    async def _write(self, provider: str, endpoint: str) -> None:
-        written = self.lines.setdefault(provider, [])
-        path = paths.shard_part(Shard(self._batch_id, provider, len(written)), "input")
-        await self._context.blobs.put(path, b"".join([encode_header(endpoint), *self._open[provider]]))
-        written.append(len(self._open[provider]))
-        self._open[provider] = []
-
-
-async def _scan(context: Context, record: BatchRecord, shards: _Shards, lease: Lease) -> ScanResult:
+async def _scan(context: Context, batch: BatchObject, shards: LaidShards, lease: Lease) -> ScanResult:
     """Read the whole file past the rules, laying the accepted lines."""
     settings, routes = context.settings, context.routes
     with Scan(
-        record.batch.endpoint or None,
+        batch.endpoint or None,
         routes.route,
         patterns=routes.patterns,
         max_lines=settings.max_lines,
         max_problems=settings.max_problems,
         max_line_bytes=settings.max_line_bytes,
     ) as scan:
-        async with aclosing(context.blobs.stream(paths.file(record.batch.input_file_id))) as chunks:
+        async with aclosing(context.blobs.stream(paths.file(batch.input_file_id))) as chunks:
             async for chunk in chunks:
                 await shards.add(scan.feed(chunk))
                 await lease.keep()
@@ -121,18 +83,19 @@ async def _scan(context: Context, record: BatchRecord, shards: _Shards, lease: L
     return result
 
 
-def _gone(record: BatchRecord) -> BatchProblem:
-    message = f"Cannot find file {record.batch.input_file_id}, or the organization does not have access to it."
-    summary = f"the input file {record.batch.input_file_id} is gone; upload it again"
+def _gone(batch: BatchObject) -> BatchProblem:
+    message = f"Cannot find file {batch.input_file_id}, or the organization does not have access to it."
+    summary = f"the input file {batch.input_file_id} is gone; upload it again"
     return BatchProblem(code="invalid_request", param="file_id", message=message, summary=summary)
 
 
-async def _refuse(context: Context, batch_id: str, problems: Sequence[BatchProblem]) -> None:
+async def _refuse(context: Context, batch: BatchObject, problems: Sequence[BatchProblem]) -> None:
     fields: dict[str, Argument] = {"errors": problems_to_json(problems), "ended_ms": int(time.time() * 1000)}
-    await context.state.run(batches.transition(batch_id, lifecycle.to(Status.FAILED), time.time(), fields))
+    refusal = batches.transition(batch.id, lifecycle.to(Status.FAILED), time.time(), fields, round_=batch.round)
+    await context.state.run(refusal)
 
 
-async def _start(context: Context, batch_id: str, result: ScanResult, shards: _Shards) -> None:
+async def _start(context: Context, batch: BatchObject, result: ScanResult, shards: LaidShards) -> None:
     endpoint = result.endpoint or ""
     await shards.close(endpoint)
     fields: dict[str, Argument] = {
@@ -141,4 +104,5 @@ async def _start(context: Context, batch_id: str, result: ScanResult, shards: _S
         "model": next(iter(shards.models)) if len(shards.models) == 1 else "",
         "started_ms": int(time.time() * 1000),
     }
-    await context.state.run(batches.start(batch_id, time.time(), fields, shards.lines))
+    await produced.announce(context, batch)
+    await context.state.run(batches.start(batch.id, time.time(), fields, shards.lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from batchord.errors import BatchordError
@@ -17,12 +18,12 @@ from workers.patience import patiently
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from batchord.contract import OutcomePart
     from batchord.state.keys import Shard
-    from batchord.storage.paths import Part
     from workers.context import Context
     from workers.lease import Lease
 
-_PARTS: Final[tuple[tuple[Part, bool], ...]] = (("output", True), ("errors", False))
+_PARTS: Final[tuple[OutcomePart, ...]] = ("output", "errors")
 _AT_ONCE: Final = 50
 """Records read from Redis together: with `spill_bytes` the bound on what a seal holds in memory."""
 
@@ -51,22 +52,27 @@ async def seal(context: Context, shard: Shard) -> None:
 
 
 async def _write(context: Context, shard: Shard, lines: int, lease: Lease) -> None:
+    written: Counter[OutcomePart] = Counter()
     try:
-        for part, succeeded in _PARTS:
+        for part in _PARTS:
             await lease.keep()
-            await context.blobs.put(paths.shard_part(shard, part), _part(context, shard, lines, succeeded=succeeded))
+            await context.blobs.put(paths.shard_part(shard, part), _part(context, shard, lines, part, written))
     except SealedMeanwhileError:
         return
-    await context.state.run(shards.seal(shard))
+    await context.state.run(shards.seal(shard, written["output"]))
 
 
-async def _part(context: Context, shard: Shard, lines: int, *, succeeded: bool) -> AsyncIterator[bytes]:
+async def _part(
+    context: Context, shard: Shard, lines: int, part: OutcomePart, written: Counter[OutcomePart]
+) -> AsyncIterator[bytes]:
+    """Give the lines of one part, and count them."""
     for start in range(0, lines, _AT_ONCE):
         indices = range(start, min(start + _AT_ONCE, lines))
         for record in await context.state.run(shards.outcomes(shard, indices)):
             if record is None:
                 raise SealedMeanwhileError(f"Shard {shard.gid} was sealed meanwhile.")
-            if (record[:1].decode() == Outcome.SUCCEEDED) is succeeded:
+            if (record[:1].decode() == Outcome.SUCCEEDED) is (part == "output"):
+                written[part] += 1
                 yield await _content(context, record[1:]) + b"\n"
         await asyncio.sleep(0)
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from batchord.broker import Step, provider_queue
 from batchord.lifecycle import Status
-from batchord.state import batches, files, keys, leases, queues, shards
+from batchord.service.files import expire_files
+from batchord.service.removal import remove_batch
+from batchord.service.uploads import expire_uploads
+from batchord.state import batches, keys, leases, queues, retired, shards
 from batchord.state.keys import Shard
-from batchord.storage import paths
 from workers.feed import feed, is_running
 from workers.finalize import finalize
 from workers.lease import alone
@@ -28,13 +30,13 @@ if TYPE_CHECKING:
     from workers.context import Context
 
 _LOGGER = logging.getLogger(__name__)
-_FILES_AT_ONCE: Final = 100
+_REMOVED_AT_ONCE: Final = 100
 _PATIENCE: Final = 20
 """How many stalls an open shard may wait while its queue holds messages, which may be its own."""
 
 
 async def sweep(context: Context) -> None:
-    """Look at every batch that has not ended, and at the files whose time is over.
+    """Look at every batch that has not ended, and at the files, uploads and ended batches whose time is over.
 
     What fails for one batch stops no other; the next sweep tries again.
     """
@@ -48,7 +50,9 @@ async def sweep(context: Context) -> None:
             await lease.keep()
             look = _look_at(context, record, open_lines) if record else _forget(context, batch_id, since)
             await _unhindered(f"batch {batch_id}", look)
-        await _unhindered("expired files", _expire_files(context))
+        await _unhindered("expired files", expire_files(context.state, context.blobs, time.time()))
+        await _unhindered("expired uploads", expire_uploads(context.state, context.blobs, time.time()))
+        await _unhindered("batches to be removed", _remove_retired(context))
         await context.state.run(leases.forget_dead(time.time()))
 
 
@@ -78,7 +82,7 @@ async def _look_at(context: Context, record: BatchRecord, open_lines: Counter[st
 async def _forget(context: Context, batch_id: str, since: float) -> None:
     """Take a batch off the list whose creation was never completed, or whose hash is gone."""
     if time.time() - since > context.settings.stall_s:
-        await context.state.run(batches.deactivate(batch_id))
+        await context.state.run(batches.deactivate(batch_id, since))
 
 
 async def _move_on(context: Context, record: BatchRecord, open_lines: Counter[str]) -> None:
@@ -112,7 +116,22 @@ async def _stall_s(context: Context, record: BatchRecord, provider: str, open_li
     return context.settings.stall_s * _PATIENCE
 
 
-async def _expire_files(context: Context) -> None:
-    while expired := await context.state.run(files.expired(time.time(), _FILES_AT_ONCE)):
-        await context.blobs.delete([paths.file(file_id) for file_id in expired])
-        await context.state.run_all(files.delete(expired))
+async def _remove_retired(context: Context) -> None:
+    """Remove some of the batches whose retention is over, or whose removal was cut short."""
+    batch_ids = await context.state.run(retired.due(time.time(), _REMOVED_AT_ONCE))
+    records = await context.state.run_all([batches.read(batch_id) for batch_id in batch_ids])
+    for batch_id, record in zip(batch_ids, records, strict=True):
+        await _remove(context, batch_id, record)
+
+
+async def _remove(context: Context, batch_id: str, record: BatchRecord | None) -> None:
+    """Remove a batch if it is due; one that runs again is looked at later, when it may have ended again."""
+    now, retention_s = time.time(), context.settings.retention_s
+    if record is None:
+        await context.state.run(retired.drop(batch_id))
+        return
+    kept_until = record.ended_ms / 1000 + retention_s if record.batch.status.is_terminal else now + retention_s
+    if record.removing or kept_until <= now:
+        await remove_batch(context.state, context.blobs, record)
+    else:
+        await context.state.run(retired.note(batch_id, kept_until))

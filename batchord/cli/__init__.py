@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import click
 
-from batchord.cli import check, clients, run, worker
+from batchord.cli import api, check, clients, keys, run, serve, worker
 from batchord.cli.exits import NOT_RUN, REFUSED
 from batchord.errors import BatchordError, InputRefusedError
 
@@ -20,6 +20,8 @@ def commands() -> None:
     \b
     One command, no services:
       batchord run in.jsonl -o out.jsonl
+    The server, for the stock OpenAI SDK:
+      batchord serve
     Against a running fleet (BATCHORD_REDIS_URL, BATCHORD_STORAGE_URL):
       batchord worker
       batchord submit in.jsonl --wait
@@ -31,8 +33,11 @@ def commands() -> None:
 
 commands.add_command(run.run)
 commands.add_command(check.check)
+commands.add_command(serve.serve)
+commands.add_command(api.api)
 commands.add_command(worker.worker)
 commands.add_command(worker.health)
+commands.add_command(keys.keys)
 commands.add_command(clients.submit)
 commands.add_command(clients.status)
 commands.add_command(clients.results)

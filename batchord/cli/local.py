@@ -1,14 +1,14 @@
-"""A fleet of this command's own: an embedded Valkey, workers, and a client, which end with it."""
+"""A fleet of this command's own: an embedded Valkey, workers, maybe the API, and a client, which end with it."""
 
 from __future__ import annotations
 
 import signal
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from batchord.batch import Batch
-from batchord.cli.server import server_environment, worker_argv
+from batchord.cli.server import api_argv, listening_environment, server_environment, worker_argv
 from batchord.client import Client
 from batchord.embedded import EmbeddedValkey
 from batchord.errors import BatchordError, UnavailableError
@@ -16,14 +16,15 @@ from batchord.processes import Fleet
 from batchord.progress import follow
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
     from batchord.settings import Settings
     from batchord.state.batches import BatchRecord
 
-_POLL_S: Final = 0.1
-_KEPT_S: Final = 100 * 365 * 86_400
-"""A run's data is its user's, who deletes the folder: what was forgotten would be sent, and billed, again."""
+POLL_S: Final = 0.1
+_STOPPING: Final = "Stopping: requests in flight are finished, the rest is kept. Press Ctrl-C again to end at once."
 
 
 class InterruptedRunError(BatchordError):
@@ -31,20 +32,20 @@ class InterruptedRunError(BatchordError):
 
 
 class LocalFleet:
-    """Runs batches in one data directory, which it alone may use meanwhile. A context manager."""
+    """Runs batches in one data directory, which it alone may use meanwhile. A context manager.
+
+    `interrupts` counts how often Ctrl-C or SIGTERM have asked for the end.
+    """
 
     def __init__(self, settings: Settings, workers: int) -> None:
         self._workers = workers
         self._open = ExitStack()
         self._valkey = EmbeddedValkey(settings.data_dir, settings.drain_timeout_s)
-        own: dict[str, Any] = {
-            "redis_url": self._valkey.url,
-            "storage_url": "",
-            "retention_s": _KEPT_S,
-            "fleet_size": workers,
-        }
+        own = {"redis_url": self._valkey.url, "storage_url": "", "fleet_size": workers}
         self.settings = settings.model_copy(update=own)
-        self._interrupts = 0
+        self._fleets: list[Fleet] = []
+        self._obeyed = 0
+        self.interrupts = 0
 
     def __enter__(self) -> Self:
         """Start the Valkey; the workers wait for `start_workers`."""
@@ -59,16 +60,35 @@ class LocalFleet:
 
     def start_workers(self) -> None:
         """Start the workers, and from now on drain them at Ctrl-C and SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if (
+            signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        ):  # as nohup sets it, for a terminal's end to mean nothing
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             self._open.callback(signal.signal, number, signal.signal(number, self._interrupt))
-        self._fleet = Fleet(
-            worker_argv(),
-            self._workers,
-            env=server_environment(self.settings),
-            log_path=self.settings.data_dir / "workers.log",
-            keep_open=[self._valkey.lifeline_fd],
-        )
-        self._open.enter_context(self._fleet)
+        self._start(worker_argv(), self._workers, "workers.log", server_environment(self.settings))
+
+    def start_api(self, listener: socket.socket) -> None:
+        """Start the API on a listening socket, which each process that takes its place goes on with."""
+        env = {**server_environment(self.settings), **listening_environment(listener)}
+        self._start(api_argv(), 1, "api.log", env, listener.fileno())
+
+    def watch(self, say: Callable[[str], None]) -> bool:
+        """Start again what died, and obey interrupts; call it a few times a second.
+
+        Returns:
+            False once every process has ended that was told to.
+
+        Raises:
+            FleetFailedError, ValkeyFailedError: a process keeps dying.
+        """
+        self._valkey.restart_if_dead()
+        for fleet in self._fleets:
+            fleet.poll()
+        if self._obeyed < self.interrupts:
+            self._obey_interrupt(say)
+        return not self._obeyed or any(fleet.pids for fleet in self._fleets)
 
     def follow(self, batch_id: str) -> BatchRecord:
         """Show the batch's progress until it has ended, and drain the workers.
@@ -78,21 +98,24 @@ class LocalFleet:
             FleetFailedError, ValkeyFailedError: a process keeps dying.
         """
         with follow(show=True) as shown:
-            told = 0
             while True:
-                self._valkey.restart_if_dead()
-                self._fleet.poll()
-                if told < self._interrupts:
-                    told = self._obey_interrupt(shown.say)
+                is_running = self.watch(shown.say)
                 if (record := self._read(batch_id)) is not None:
                     shown.update(record)
                     if record.batch.status.is_terminal:
                         break
-                if told and not self._fleet.pids:
+                if not is_running:
                     raise InterruptedRunError(_kept(record))
-                time.sleep(_POLL_S)
-        self._fleet.drain(self.settings.drain_timeout_s)
+                time.sleep(POLL_S)
+        for fleet in self._fleets:
+            fleet.drain(self.settings.drain_timeout_s)
         return record
+
+    def _start(self, argv: Sequence[str], size: int, log_name: str, env: Mapping[str, str], *keep_open: int) -> None:
+        log_path = self.settings.data_dir / log_name
+        held = [self._valkey.lifeline_fd, *keep_open]
+        self._fleets.append(Fleet(argv, size, env=env, log_path=log_path, keep_open=held))
+        self._open.enter_context(self._fleets[-1])
 
     def _read(self, batch_id: str) -> BatchRecord | None:
         """Read the batch; None while the Valkey is being restarted."""
@@ -102,15 +125,17 @@ class LocalFleet:
             return None
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._interrupts += 1
+        self.interrupts += 1
 
-    def _obey_interrupt(self, say: Any) -> int:
-        if self._interrupts == 1:
-            say("Stopping: requests in flight are finished, the rest is kept. Press Ctrl-C again to end at once.")
-            self._fleet.terminate()
-        else:
-            self._fleet.kill()
-        return self._interrupts
+    def _obey_interrupt(self, say: Callable[[str], None]) -> None:
+        self._obeyed = self.interrupts
+        if self._obeyed == 1:
+            say(_STOPPING)
+        for fleet in self._fleets:
+            if self._obeyed == 1:
+                fleet.terminate()
+            else:
+                fleet.kill()
 
 
 def _kept(record: BatchRecord | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +15,9 @@ from batchord.cli.outputs import Paths, check_apart, check_room, check_writable
 from batchord.cli.runs import Run
 from batchord.cli.summary import Summary, tell
 from batchord.settings import load_routes, read_settings, require_keys
+
+_KEPT_S: Final = 100 * 365 * 86_400
+"""A run's data is its user's, who deletes the folder: what was forgotten would be sent, and billed, again."""
 
 
 @click.command()
@@ -57,7 +61,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
         data_dir=(data_dir or output.with_name(f"{output.name}.batchord")).absolute(),
     )
     given = {"providers": providers.absolute()} if providers else {}
-    settings = read_settings(data_dir=where.data_dir, **given)
+    settings = read_settings(data_dir=where.data_dir, retention_s=_KEPT_S, **given)
     require_keys(load_routes(settings, os.environ), os.environ)
     check_apart(where)
     for path in (where.output, where.errors):

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import batchord
 from batchord.errors import ConfigError
+from batchord.listener import LISTENER_ENV
 
 if TYPE_CHECKING:
+    import socket
+
     from batchord.settings import Settings
 
 _PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "fleet_size")
@@ -24,6 +27,11 @@ _PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "
 def worker_argv() -> list[str]:
     """Give the command that runs one worker process."""
     return [sys.executable, "-m", "workers"]
+
+
+def api_argv() -> list[str]:
+    """Give the command that runs one process of the API."""
+    return [sys.executable, "-m", "app"]
 
 
 def server_environment(settings: Settings) -> dict[str, str]:
@@ -37,6 +45,12 @@ def server_environment(settings: Settings) -> dict[str, str]:
     path = [str(_server_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {f"BATCHORD_{name.upper()}": str(value) for name in _PASSED if (value := getattr(settings, name))}
     return {**os.environ, **given, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def listening_environment(listener: socket.socket) -> dict[str, str]:
+    """Give what the API's process is told besides: the socket that it inherits, and where that listens."""
+    host, port = listener.getsockname()[:2]
+    return {LISTENER_ENV: str(listener.fileno()), "BATCHORD_HOST": host, "BATCHORD_PORT": str(port)}
 
 
 def _server_folder() -> Path:

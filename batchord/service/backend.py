@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 from batchord.broker import create_producer, send
 from batchord.errors import ConfigError, StateUnavailableError
+from batchord.prices import Prices
 from batchord.routing import Routes
+from batchord.service.entry import Entry
+from batchord.service.keys import configured_keys
 from batchord.settings import load_routes
 from batchord.state.connection import State
 from batchord.storage import Blobs
@@ -27,12 +30,16 @@ class Backend:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.routes = _routes(settings, os.environ)
+        self.prices = Prices(self.routes.providers)
+        self.keys = configured_keys(settings.api_keys)
+        self.stopping = asyncio.Event()  # set when the process has been told to end: what waits for news gives up
         self._producer = create_producer(settings.redis_url)
 
     async def __aenter__(self) -> Self:
         """Open the clients; none of them speaks to the network yet."""
         self.state = State(self.settings.redis_url)
         self.blobs = Blobs(self.settings.blobs_url)
+        self.entry = Entry(self.state)
         return self
 
     async def __aexit__(self, *_: object) -> None:

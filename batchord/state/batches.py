@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from batchord.contract import DEFAULT_TENANT, BatchObject, RequestCounts, Usage, problems_from_json
+from batchord.contract import (
+    DEFAULT_TENANT,
+    BatchObject,
+    OutcomePart,
+    RequestCounts,
+    Usage,
+    problems_from_json,
+    produced_file_id,
+)
 from batchord.lifecycle import Status
-from batchord.state import keys
+from batchord.state import keys, listings
 from batchord.state.calls import Argument, Call, Script, is_one, mapping, nothing, scored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from batchord.lifecycle import Transition
 
-_CREATE, _TRANSITION, _START = Script("create"), Script("transition"), Script("start")
+_CREATE, _TRANSITION, _START, _DEACTIVATE = map(Script, ("create", "transition", "start", "deactivate"))
 _USAGE = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens", "total_tokens")
+_FILES: Final[dict[OutcomePart, str]] = {"output": "output_file_id", "errors": "error_file_id"}
 _TIMES = ("in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
 class ShardCounts:
-    """The shards of one batch for one provider: planned in all, opened so far, and the lines of those open now."""
+    """The shards of one round of a batch for one provider, and the lines of those that are open now.
+
+    They are numbered from `first`; `planned` and `opened` are the numbers after the last planned and the last opened.
+    """
 
     planned: int
     opened: int
     open_lines: int
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRecord:
-    """A batch as the fleet knows it: the client's view, and what only the fleet needs."""
+    """A batch as the fleet knows it: the client's view, and what only the fleet needs.
+
+    `files` are the ids of the files of the last round that ended, which is `produced_round`, None if none has;
+    `selection` is the path of what the round's retry was asked for. One that is `removing` is nobody's any more.
+    """
 
     batch: BatchObject
     shards: Mapping[str, ShardCounts]
@@ -42,6 +59,15 @@ class BatchRecord:
     retries: int
     started_ms: int
     ended_ms: int
+    files: Mapping[OutcomePart, str] = field(default_factory=dict)
+    produced_round: int | None = None
+    selection: str = ""
+    removing: bool = False
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the batch's round has been planned: a line of it may have been sent."""
+        return self.batch.in_progress_at is not None
 
     @property
     def recorded(self) -> int:
@@ -73,14 +99,31 @@ def create(batch: BatchObject) -> Call[bool]:
     return _CREATE.call([keys.batch(batch.id)], _flat(fields), is_one)
 
 
+def enter(batch: BatchObject, now: float) -> list[Call[Any]]:
+    """Write a new batch and put it on the lists, in an order in which a list may name one that is not there yet."""
+    listed = listings.note(keys.tenant_batches(batch.tenant), batch.id, now)
+    return [activate(batch.id, now), listed, create(batch)]
+
+
 def activate(batch_id: str, now: float) -> Call[None]:
     """Put a batch on the list that the sweep walks; done before `create`, so that no batch is ever off the list."""
     return Call(("ZADD", keys.ACTIVE, now, batch_id), nothing)
 
 
-def deactivate(batch_id: str) -> Call[None]:
-    """Take an ended batch off the list that the sweep walks."""
-    return Call(("ZREM", keys.ACTIVE, batch_id), nothing)
+def active_since(batch_id: str) -> Call[float | None]:
+    """Give when a batch was put on the list that the sweep walks; None where it is not there."""
+    return Call(("ZSCORE", keys.ACTIVE, batch_id), lambda answer: None if answer is None else float(answer))
+
+
+def deactivate(batch_id: str, since: float) -> Call[bool]:
+    """Take a batch off the list that the sweep walks; False where it was put there again after `since`."""
+    return _DEACTIVATE.call([keys.ACTIVE], (batch_id, since), is_one)
+
+
+def listed_at(tenant: str, batch_ids: Sequence[str]) -> Call[list[float | None]]:
+    """Give for each batch when it was put on the tenant's listing; None where it is not the tenant's."""
+    command = ("ZMSCORE", keys.tenant_batches(tenant), *batch_ids)
+    return Call(command, lambda answer: [None if score is None else float(score) for score in answer])
 
 
 def active() -> Call[list[tuple[str, float]]]:
@@ -88,19 +131,29 @@ def active() -> Call[list[tuple[str, float]]]:
     return Call(("ZRANGE", keys.ACTIVE, 0, -1, "WITHSCORES"), scored)
 
 
-def transition(batch_id: str, move: Transition, now: float, fields: Mapping[str, Argument] | None = None) -> Call[bool]:
-    """Move a batch; False where its status does not allow it."""
-    args = (len(move.sources), *move.sources, move.target, move.stamp, int(now), *_flat(fields or {}))
+def transition(
+    batch_id: str,
+    move: Transition,
+    now: float,
+    fields: Mapping[str, Argument] | None = None,
+    *,
+    round_: int | None = None,
+) -> Call[bool]:
+    """Move a batch, in any round or only in this one; False where its status does not allow it."""
+    meant: Argument = "" if round_ is None else round_
+    args = (meant, len(move.sources), *move.sources, move.target, move.stamp, int(now), *_flat(fields or {}))
     return _TRANSITION.call([keys.batch(batch_id)], args, is_one)
 
 
-def start(batch_id: str, now: float, fields: Mapping[str, Argument], shards: Mapping[str, Sequence[int]]) -> Call[bool]:
+def start(
+    batch_id: str, now: float, fields: Mapping[str, Argument], shards: Mapping[str, Sequence[int]], round_: int = 0
+) -> Call[bool]:
     """End planning; `shards` gives for each provider the number of lines of each of its shards.
 
-    False where the batch is not being validated any more.
+    False where this round of the batch is not being validated any more.
     """
     flat = _flat(fields)
-    args: list[Argument] = [int(now), len(flat), *flat]
+    args: list[Argument] = [int(now), round_, round_ * keys.ROUND_SHARDS, len(flat), *flat]
     for provider, lines in shards.items():
         args += [provider, len(lines), *lines]
     lists = [keys.lines(batch_id, provider) for provider in shards]
@@ -110,16 +163,6 @@ def start(batch_id: str, now: float, fields: Mapping[str, Argument], shards: Map
 def read(batch_id: str) -> Call[BatchRecord | None]:
     """Read a batch, or None where there is none."""
     return Call(("HGETALL", keys.batch(batch_id)), _record)
-
-
-def retire(batch_id: str, providers: Iterable[str]) -> list[Call[None]]:
-    """Delete what an ended batch needs no more."""
-    return [Call(("DEL", keys.lines(batch_id, provider)), nothing) for provider in providers]
-
-
-def expire(batch_id: str, after_s: int) -> Call[None]:
-    """Let an ended batch's hash go after its retention."""
-    return Call(("EXPIRE", keys.batch(batch_id), after_s), nothing)
 
 
 def durable(timeout_ms: int) -> Call[bool]:
@@ -146,14 +189,28 @@ def _from_fields(fields: Mapping[str, str]) -> BatchRecord:
     return BatchRecord(
         batch=_object(fields),
         shards={
-            p: ShardCounts(*(number(f"{name}:{p}") for name in ("shards", "next", "open_lines"))) for p in providers
+            p: ShardCounts(*(number(f"{name}:{p}") for name in ("shards", "next", "open_lines", "first")))
+            for p in providers
         },
         cancelled_lines=number("cancelled"),
         expired_lines=number("expired"),
         retries=number("retries"),
         started_ms=number("started_ms"),
         ended_ms=number("ended_ms"),
+        files={part: fields[name] for part, name in _FILES.items() if fields.get(name)},
+        produced_round=int(produced) if (produced := fields.get("produced_round")) else None,
+        selection=fields.get("selection", ""),
+        removing="removing" in fields,
     )
+
+
+def _produced(fields: Mapping[str, str], part: OutcomePart, sealed: str) -> str | None:
+    """Give the id of a file: of the ended batch, or of its running round as soon as the file would have a line."""
+    if Status(fields["status"]).is_terminal:
+        return fields.get(_FILES[part]) or None
+    if "in_progress_at" not in fields or not int(fields.get(sealed, 0)):
+        return None
+    return produced_file_id(fields["id"], part, int(fields.get("round", 0)))
 
 
 def _object(fields: Mapping[str, str]) -> BatchObject:
@@ -171,8 +228,8 @@ def _object(fields: Mapping[str, str]) -> BatchObject:
         expires_at=int(fields["expires_at"]),
         model=fields.get("model") or None,
         errors=problems_from_json(fields["errors"]) if "errors" in fields else (),
-        output_file_id=fields.get("output_file_id"),
-        error_file_id=fields.get("error_file_id"),
+        output_file_id=_produced(fields, "output", "sealed_succeeded"),
+        error_file_id=_produced(fields, "errors", "sealed_others"),
         request_counts=RequestCounts(
             total=int(fields.get("total", 0)),
             completed=int(fields.get("completed", 0)),

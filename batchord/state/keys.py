@@ -19,19 +19,20 @@
 | batchord:{tenant:<t>}:once:<digest> | string: the batch that an Idempotency-Key made | its time to live |
 | batchord:{batch}:analytics | hash: what the lines cost, by model | the batch's removal |
 | batchord:keys | hash: id of an API key to what is known of it | nobody: a revoked key stays refused |
-| batchord:uploads | sorted set: uploads by when they expire | their end, or the sweep |
+| batchord:uploads | sorted set: uploads by when their parts are deleted | the sweep |
 | batchord:retired | sorted set: ended batches by when they are removed | the batch's removal |
 | batchord:models | hash: provider to the models that it says it serves | the provider's next answer |
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
-| batchord:files | sorted set: files by when they expire | retention, or the file's own expiry |
+| batchord:files | sorted set: files by when they expire, and ids whose bytes still come | the file, or the sweep |
 | batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or the sweep |
 | batchord:lease:sweep | string: who sent the last sweep | its time to live |
 | batchord:lease:sweeping | string: the sweep that runs now | its time to live |
+| batchord:lease:catalogue | string: who asked the providers for their models last | its time to live |
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 ACTIVE = "batchord:active"
 FILES = "batchord:files"
@@ -42,14 +43,24 @@ MODELS = "batchord:models"
 WORKERS = "batchord:workers"
 SWEEP_LEASE = "batchord:lease:sweep"
 SWEEPING_LEASE = "batchord:lease:sweeping"
+CATALOGUE_LEASE = "batchord:lease:catalogue"
+
+
+ROUND_SHARDS: Final = 10_000_000
+"""The shards of a batch's round r are numbered from r times this."""
 
 
 class Shard(NamedTuple):
-    """Which shard: `number` counts from 0 among the shards of one batch for one provider."""
+    """Which shard: `number` counts among the shards of one batch for one provider, from 0 in the first round."""
 
     batch_id: str
     provider: str
     number: int
+
+    @property
+    def round(self) -> int:
+        """The round of the batch to which the shard belongs."""
+        return self.number // ROUND_SHARDS
 
     @property
     def gid(self) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from batchord.state import keys
 from batchord.state.calls import Call, Script, is_one, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LEASE, _LET_GO = Script("lease"), Script("let_go")
 
@@ -39,7 +44,7 @@ def alive(now: float) -> Call[list[str]]:
     return Call(command, lambda answer: [worker.decode() for worker in answer])
 
 
-def end_all(batch_id: str) -> Call[None]:
-    """End every lease and forget every worker: only for a fleet that is known to be dead."""
-    steps = [keys.step_lease(batch_id, step) for step in ("plan", "finalize")]
+def end_all(batch_ids: Iterable[str]) -> Call[None]:
+    """End every lease of these batches and forget every worker: only for a fleet that is known to be dead."""
+    steps = [keys.step_lease(batch_id, step) for batch_id in batch_ids for step in ("plan", "finalize")]
     return Call(("DEL", keys.SWEEP_LEASE, keys.SWEEPING_LEASE, keys.WORKERS, *steps), nothing)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from batchord.contract import NO_USAGE, Usage
+from batchord.histogram import bucket_of
 from batchord.state import keys
 from batchord.state.calls import Argument, Call, Script, is_one, nothing, scored
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _OPEN, _BEGIN, _RECORD, _RELEASE = Script("open_shard"), Script("begin"), Script("record"), Script("release")
 _RENEW, _MISSING, _SEAL = Script("renew"), Script("missing"), Script("seal")
+_UNANSWERED: Final = ("", "", "")
+_MODEL_CHARS: Final = 200
+_ANALYTICS_FIELDS: Final = 20_000
+"""A batch of ever new models must not fill Redis: those past some hundred are counted together."""
 
 
 class Verdict(StrEnum):
@@ -31,14 +36,33 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """How the request went that was answered: its cost in nano-dollars, None where that is unknown, and its times."""
+
+    cost_nanos: int | None
+    latency_ms: float
+    ttfb_ms: float
+
+    def words(self) -> tuple[Argument, ...]:
+        """Give the script's words for this answer."""
+        cost = "" if self.cost_nanos is None else self.cost_nanos
+        return (cost, bucket_of(self.latency_ms), bucket_of(self.ttfb_ms))
+
+
+@dataclass(frozen=True, slots=True)
 class LineRecord:
-    """The outcome of the line at `index` of its shard, as it is kept until the seal: `content` is the part's line."""
+    """The outcome of the line at `index` of its shard, as it is kept until the seal: `content` is the part's line.
+
+    `model` is the one that the line asked for; `answered` is None where no answer came.
+    """
 
     index: int
     outcome: Outcome
     content: bytes
     retries: int = 0
     usage: Usage = NO_USAGE
+    model: str = ""
+    answered: Answered | None = None
 
     @property
     def is_large(self) -> bool:
@@ -49,7 +73,8 @@ class LineRecord:
         """Give the script's words for this line."""
         u = self.usage
         tokens = (u.input_tokens, u.cached_tokens, u.output_tokens, u.reasoning_tokens, u.total_tokens)
-        return (self.index, self.outcome.encode() + self.content, self.retries, *tokens)
+        answered = _UNANSWERED if self.answered is None else self.answered.words()
+        return (self.index, self.outcome.encode() + self.content, self.retries, *tokens, *answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +106,16 @@ def record(shard: Shard, now: float, records: Sequence[LineRecord]) -> Call[int]
         keys.outcomes(shard),
         keys.claims(shard),
         keys.open_shards(shard.batch_id, shard.provider),
+        keys.analytics(shard.batch_id),
     ]
-    words = [word for line in records for word in line.words()]
-    return _RECORD.call(names, (shard.number, now, *words), int)
+    models: dict[str, int] = {}
+    words: list[Argument] = []
+    for line in records:
+        words += line.words()
+        words.append(models.setdefault(line.model[:_MODEL_CHARS], len(models)))
+    return _RECORD.call(
+        names, (shard.number, now, shard.provider, _ANALYTICS_FIELDS, len(models), *models, *words), int
+    )
 
 
 def release(shard: Shard, worker: str, indices: Sequence[int]) -> Call[int]:
@@ -116,10 +148,10 @@ def outcomes(shard: Shard, indices: Sequence[int]) -> Call[list[bytes | None]]:
     return Call(("HMGET", keys.outcomes(shard), *indices), list)
 
 
-def seal(shard: Shard) -> Call[bool]:
-    """End a shard whose parts are written; False where it was ended before, or lacks an outcome."""
+def seal(shard: Shard, succeeded: int) -> Call[bool]:
+    """End a shard whose parts are written, with so many successes; False where it was ended, or lacks an outcome."""
     names = [keys.batch(shard.batch_id), *_shard_keys(shard), keys.open_shards(shard.batch_id, shard.provider)]
-    return _SEAL.call([*names, *keys.chord(shard)], (shard.provider, shard.number), is_one)
+    return _SEAL.call([*names, *keys.chord(shard)], (shard.provider, shard.number, succeeded), is_one)
 
 
 def open_numbers(batch_id: str, provider: str) -> Call[list[tuple[int, float]]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from obstore import GetOptions
     from obstore.store import ObjectStore
 
 CHUNK_BYTES: Final = 1024 * 1024
@@ -86,14 +87,26 @@ class Blobs:
         with _translated(path):
             return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
 
-    async def stream(self, path: str, chunk_bytes: int = CHUNK_BYTES) -> AsyncGenerator[bytes]:
-        """Read an object in chunks.
+    async def size(self, path: str) -> int:
+        """Give the size of an object in bytes.
 
         Raises:
             BlobNotFoundError: there is none.
         """
         with _translated(path):
-            found = await obstore.get_async(self._store, path)
+            return (await obstore.head_async(self._store, path))["size"]
+
+    async def stream(
+        self, path: str, chunk_bytes: int = CHUNK_BYTES, span: tuple[int, int] | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Read an object in chunks, or of it only the bytes from one offset up to, not including, another.
+
+        Raises:
+            BlobNotFoundError: there is none.
+        """
+        options: GetOptions = {} if span is None else {"range": span}
+        with _translated(path):
+            found = await obstore.get_async(self._store, path, options=options)
             async for chunk in found.stream(min_chunk_size=chunk_bytes):
                 yield bytes(chunk)
 
@@ -115,6 +128,11 @@ class Blobs:
         with _translated(prefix):
             async for entries in obstore.list(self._store, prefix=prefix):
                 await self.delete([entry["path"] for entry in entries])
+
+    async def probe(self) -> None:
+        """Ask the storage for something small, to see whether it answers."""
+        with _writing("its root"):
+            await obstore.list_with_delimiter_async(self._store, prefix="probe")
 
 
 class BlockingBlobs:

@@ -3,7 +3,7 @@
 In constant memory, whatever the file's size. It reads and sends nothing itself: bytes come in, accepted lines come out.
 """
 
-from batchord.validation.line import Accepted, parse_line, with_model
+from batchord.validation.line import Accepted, model_of, parse_line, with_model
 from batchord.validation.scan import RouteLike, Scan, ScanResult
 from batchord.validation.seen import SeenIds
 from batchord.validation.splitter import MAX_LINE_BYTES, Line, LineSplitter, whole_lines
@@ -17,6 +17,7 @@ __all__ = [
     "Scan",
     "ScanResult",
     "SeenIds",
+    "model_of",
     "parse_line",
     "whole_lines",
     "with_model",

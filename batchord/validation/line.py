@@ -49,12 +49,17 @@ class _Body(msgspec.Struct, gc=False):
     stream: msgspec.Raw = msgspec.Raw()
 
 
+class _Asked(msgspec.Struct, gc=False):
+    model: str = ""
+
+
 _NULL: Final = (msgspec.Raw(), msgspec.Raw(b"null"))
 _NO_MODEL: Final = (*_NULL, msgspec.Raw(b'""'))
 _NO_STREAM: Final = (*_NULL, msgspec.Raw(b"false"))
 
 _ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
 _BODY: Final = msgspec.json.Decoder(_Body)
+_ASKED: Final = msgspec.json.Decoder(_Asked)
 _STRING: Final = msgspec.json.Decoder(str)
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -86,6 +91,11 @@ def with_model(body: bytes, model: str) -> bytes:
     values = _OBJECT.decode(body)
     values["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(values)
+
+
+def model_of(body: bytes) -> str:
+    """Give the model that a planned line's body names, or "" where the body is lost."""
+    return _ASKED.decode(body).model if body else ""
 
 
 def _envelope(raw: bytes) -> _Envelope:

@@ -170,5 +170,10 @@ class Scan:
             first_model = self._single_models.setdefault(way.provider, way.model)
             if way.model != first_model:
                 return problems.mismatched_model(accepted.model, first_model, way.provider).at(accepted.line)
-        body = accepted.body if way.model == accepted.model else with_model(accepted.body, way.model)
-        return msgspec.structs.replace(accepted, provider=way.provider, model=way.model, body=body)
+        return directed(accepted, way)
+
+
+def directed(accepted: Accepted, way: RouteLike) -> Accepted:
+    """Give a line as it goes to a provider, which may know the model by another name."""
+    body = accepted.body if way.model == accepted.model else with_model(accepted.body, way.model)
+    return msgspec.structs.replace(accepted, provider=way.provider, model=way.model, body=body)

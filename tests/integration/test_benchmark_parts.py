@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.benchmarks import report, runs
+from tests.benchmarks import load, report, runs
 from tests.benchmarks.runs import BenchmarkError, Cell
 from tests.benchmarks.sampler import Usage, running, watch
 
@@ -163,3 +163,19 @@ def test_ratios_compare_the_runs_of_one_round() -> None:
     assert comparison.plain["lines_per_s"] == report.Spread(median=500, low=100, high=1_000)
     assert comparison.ratio["lines_per_s"] == report.Spread(median=0.5, low=0.25, high=1.0)
     assert comparison.ratio["cpu_ms_per_line"] == report.Spread(median=3.0, low=2.0, high=8.0)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (50, 50), (100, 99), (101, 100), (200, 198)])
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(count: int, expected: int) -> None:
+    assert load.percentile([float(value) for value in range(count, 0, -1)], 99) == expected
+
+
+def test_the_server_s_clients_and_those_of_the_bare_route_send_the_same_requests(empty: Path) -> None:
+    (measured,) = load.measure(load.Shape(clients=3, requests_each=20, running_lines=2_000), empty, rounds=1)
+    for each in (measured.server, measured.bare):
+        assert set(each.p99_ms) == {"poll", "list", "create"}
+        assert all(each.p99_ms[kind] >= each.p50_ms[kind] > 0 for kind in each.p99_ms)
+        assert each.requests_per_s > 0
+    assert measured.api_peak_bytes > 10_000_000
+    shown = report.load_table([measured])
+    assert shown.row_count == 3

@@ -68,6 +68,46 @@ async def test_an_answer_comes_with_its_id_usage_and_latency(upstream: Upstream)
     assert 50 <= response.latency_ms < 10_000
 
 
+async def test_the_first_byte_of_an_answer_comes_before_a_slow_last_one(upstream: Upstream) -> None:
+    upstream.rules = [Rule(fault="slow", latency_s=0.2)]
+    async with opened(upstream.url) as client:
+        response = await client.send(line())
+    assert 200 <= response.ttfb_ms < response.latency_ms
+
+
+async def test_the_models_are_those_that_the_server_lists(upstream: Upstream) -> None:
+    upstream.models = ["b", "meta/llama-3:8b", "a", "b"]
+    async with opened(upstream.url) as client:
+        assert await client.models() == ["b", "meta/llama-3:8b", "a"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(status=404),
+        Rule(status=500),
+        Rule(fault="html"),
+        Rule(fault="reset"),
+        Rule(fault="not_http"),
+        Rule(fault="truncated"),
+        Rule(fault="error_in_success"),
+    ],
+)
+async def test_a_server_that_lists_no_models_is_no_error(upstream: Upstream, rule: Rule) -> None:
+    upstream.models, upstream.rules = ["a"], [rule]
+    async with opened(upstream.url) as client:
+        assert await client.models() == []
+
+
+async def test_nobody_waits_for_a_server_that_never_lists_its_models(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.providers.openai._MODELS_TIMEOUT_S", 0.05)
+    upstream.rules = [Rule(fault="hang")]
+    async with opened(upstream.url) as client:
+        assert await client.models() == []
+
+
 async def test_the_body_goes_out_byte_for_byte(upstream: Upstream) -> None:
     body = '{ "model":"m" ,"temperature":1.10,"messages":[], "x":"é \\u00e9"}'
     async with opened(upstream.url) as client:

@@ -154,7 +154,7 @@ async def test_of_many_records_of_a_line_at_once_one_counts(fleet: State, state:
 async def test_of_many_seals_at_once_one_frees_the_window(fleet: State, state: BlockingState) -> None:
     shard = opened(state, 1)
     state.run(shards.record(shard, CREATED_AT, succeeded(0)))
-    assert sum(await asyncio.gather(*(fleet.run(shards.seal(shard)) for _ in CROWD))) == 1
+    assert sum(await asyncio.gather(*(fleet.run(shards.seal(shard, 0)) for _ in CROWD))) == 1
     assert state.run(Call(("HGET", keys.batch(shard.batch_id), "open_lines:local"), int)) == 0
 
 
@@ -167,7 +167,7 @@ async def test_thousands_of_calls_in_one_round_trip_are_answered_in_order(fleet:
     shard = opened(state, 1_000)
     calls = [shards.record(shard, CREATED_AT, succeeded(n // 2)) for n in range(2_000)]
     assert await fleet.run_all(calls) == [1, 0] * 1_000
-    assert state.run(shards.seal(shard))
+    assert state.run(shards.seal(shard, 0))
 
 
 async def test_hundreds_of_callers_share_few_connections(fleet: State) -> None:

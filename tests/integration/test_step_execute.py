@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from contextlib import suppress
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchord.broker import Step
+from batchord.contract import produced_file_id
 from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
-from tests.integration.steps import BOUND_S, Site, Sites, came, line, mixed_lines
+from batchord.storage import paths
+from tests.integration.steps import BATCH, BOUND_S, Site, Sites, came, line, mixed_lines
 from tests.integration.steps_trouble import (
     Trouble,
     dies_and_is_lost,
@@ -299,3 +302,15 @@ async def test_an_error_that_nobody_foresaw_is_the_outcome_of_its_line(sites: Si
         await site.drive()
         assert (site.result().status, len(site.result().unsuccessful)) == (Status.COMPLETED, 1)
         assert (site.upstream.calls, site.failures) == (["ok-0"], [])
+
+
+async def test_each_request_of_a_line_is_told_with_when_its_first_byte_came(sites: Sites) -> None:
+    async with sites.new() as site:
+        site.submit([line("ok-0"), line("broken-1")])
+        await site.drive()
+        path = paths.file(produced_file_id(BATCH, "attempts"))
+        told = [json.loads(each)["attempts"] for each in b"".join(site.client.blobs.stream(path)).splitlines()]
+    assert [[(attempt["result"], attempt["ttfb_ms"]) for attempt in attempts] for attempts in told] == [
+        [(200, 0.5)],
+        [("connection_error", None)],
+    ]

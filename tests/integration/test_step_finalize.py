@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from batchord.broker import Step
+from batchord.contract import produced_file_id
 from batchord.lifecycle import Status
+from batchord.state import files, keys
 from tests.integration.steps import BATCH, Site, Sites, line, mixed_lines
 from tests.integration.steps_trouble import (
     Trouble,
@@ -167,3 +169,26 @@ async def test_an_ended_batch_leaves_no_folder(sites: Sites) -> None:
         site.submit(mixed_lines())
         await site.drive()
         assert not (site.settings.data_dir / "storage" / "batches" / BATCH).exists()
+
+
+@pytest.mark.parametrize("life_s", [None, 3_600])
+async def test_the_produced_files_belong_to_the_batchs_owner_and_live_as_long_as_it_says(
+    sites: Sites, life_s: int | None
+) -> None:
+    async with sites.new() as site:
+        site.submit(mixed_lines())
+        site.redis.hset(keys.batch(BATCH), "tenant", "acme")
+        if life_s is not None:
+            site.redis.hset(keys.batch(BATCH), "output_expires_after_s", life_s)
+        await site.drive()
+        batch = site.record().batch
+        for file_id in (batch.output_file_id, batch.error_file_id):
+            file = site.client.state.run(files.read(file_id or ""))
+            assert file is not None
+            assert (file.tenant, file.batch_id, file.status) == ("acme", BATCH, "processed")
+            assert file.expires_at == (None if life_s is None else file.created_at + life_s)
+        listed = site.redis.zrange(keys.tenant_files("acme"), 0, -1)
+        assert set(listed) == {batch.output_file_id, batch.error_file_id}
+        attempts = site.client.state.run(files.read(produced_file_id(BATCH, "attempts")))
+        assert attempts is not None
+        assert attempts.expires_at == attempts.created_at + site.settings.retention_s

@@ -138,7 +138,7 @@ async def test_a_shards_records_leave_redis_with_its_seal(sites: Sites) -> None:
         assert site.redis.hlen(f"batchord:{{{BATCH}}}:outcomes:one:0") == 100
         await site.carry_out(message)
         kinds = {key.split(":")[2] for key in site.redis.scan_iter(f"batchord:{{{BATCH}}}:*")}
-        assert kinds <= {"lines"}
+        assert kinds <= {"lines", "analytics"}
 
 
 async def test_a_storage_that_fails_in_the_middle_of_a_part_leaves_no_part(sites: Sites) -> None:

@@ -214,6 +214,7 @@ async def test_a_file_whose_time_is_over_is_deleted_and_no_other(sites: Sites) -
     async with sites.new() as site:
         old, young = (site.client._upload(mixed_lines(), None, None).id for _ in range(2))
         site.redis.zadd(keys.FILES, {old: 1})
+        site.redis.hset(keys.file(old), "expires_at", 1)
         await site.sweep()
         kept = [path.name for path in (site.settings.data_dir / "storage" / "files").iterdir()]
         assert (kept, site.redis.zrange(keys.FILES, 0, -1)) == ([young], [young])

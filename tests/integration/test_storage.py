@@ -141,6 +141,20 @@ def test_a_producer_s_file_that_is_missing_does_not_look_like_the_storage_s(tmp_
         BlockingBlobs((tmp_path / "storage").as_uri()).put("new", requests())
 
 
+@pytest.mark.parametrize("span", [(0, 1), (3, 300_000), (999_000, 3_000_000), (2_999_999, 3_000_000), (5, 9_000_000)])
+async def test_a_span_of_an_object_comes_alone(blobs: Blobs, span: tuple[int, int]) -> None:
+    content = bytes(number % 251 for number in range(3_000_000))
+    await blobs.put("large", content)
+    assert b"".join([chunk async for chunk in blobs.stream("large", span=span)]) == content[slice(*span)]
+
+
+async def test_an_object_s_size_is_told_without_reading_it(blobs: Blobs) -> None:
+    await blobs.put("some", chunks(b"ab", b"c"))
+    assert await blobs.size("some") == 3
+    with pytest.raises(BlobNotFoundError, match="files/none"):
+        await blobs.size("files/none")
+
+
 async def test_what_is_not_there_is_said_with_its_path(blobs: Blobs, url: str) -> None:
     with pytest.raises(BlobNotFoundError, match="files/none"):
         await blobs.get("files/none")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from batchord.contract import Usage
 from workers.providers import ProviderError, Response
-from workers.providers.answers import read_answer, retry_after_s, usage_of
+from workers.providers.answers import model_names, read_answer, retry_after_s, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ def tokens(asked: int = 0, cached: int = 0, answered: int = 0, reasoned: int = 0
 
 
 def read(status_code: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    return read_answer(status_code, headers or {}, body, latency_ms=12.5, now=NOW)
+    return read_answer(status_code, headers or {}, body, latency_ms=12.5, ttfb_ms=5.0, now=NOW)
 
 
 def refusal(status_code: int, body: bytes, headers: Mapping[str, str] | None = None) -> ProviderError:
@@ -42,7 +42,7 @@ def refusal(status_code: int, body: bytes, headers: Mapping[str, str] | None = N
 
 def test_a_success_is_kept_byte_for_byte() -> None:
     answer = read(200, CHAT, {"x-request-id": "req_1"})
-    assert answer == Response(200, CHAT, "req_1", tokens(3, 0, 4, 0, 7), None, 12.5)
+    assert answer == Response(200, CHAT, "req_1", tokens(3, 0, 4, 0, 7), None, 12.5, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +258,26 @@ def test_a_wait_is_a_finite_number_of_seconds_or_none(after: str, after_ms: str)
 )
 def test_usage_is_read_in_both_shapes_and_nonsense_counts_as_nothing(usage: Any, expected: Usage) -> None:
     assert usage_of(usage) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'{"object":"list","data":[{"id":"b","object":"model"},{"id":"a"},{"id":"b"}]}', ["b", "a"]),
+        (b'{"data":[]}', []),
+        (b'{"data":[{"id":""},{"id":"%s"},{"id":"a"}]}' % (b"x" * 201), ["a"]),
+        (b'{"data":[{"id":7}]}', []),
+        (b'{"data":null}', []),
+        (b'{"error":{"message":"no"}}', []),
+        (b"[" * 10_000, []),
+        (b"\xff", []),
+        (b"", []),
+    ],
+)
+def test_a_list_of_models_is_read_or_is_none(body: bytes, names: list[str]) -> None:
+    assert model_names(body) == names
+
+
+def test_an_endless_list_of_models_is_cut() -> None:
+    listed = [{"id": f"m-{n}"} for n in range(9_000)]
+    assert model_names(json.dumps({"data": listed}).encode())[-1] == "m-4999"

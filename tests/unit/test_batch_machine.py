@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 
 from batchord.contract import Usage
 from batchord.lifecycle import NEXT, Outcome, Status, ending, to
-from batchord.state import batches, keys, shards
-from batchord.state.keys import Shard
+from batchord.state import analytics, batches, keys, rounds, shards
+from batchord.state.keys import ROUND_SHARDS, Shard
 from batchord.state.shards import LineRecord, OpenShard, Verdict
 from tests.unit.fake_state import (
     CREATED_AT,
@@ -42,7 +42,7 @@ from tests.unit.fake_state import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from batchord.state.calls import Call
+    from batchord.state.calls import Argument, Call
     from batchord.state.connection import BlockingState
 
 CLAIM_S: Final = 30
@@ -91,6 +91,9 @@ class BatchMachine(RuleBasedStateMachine):
         self.opened: Counter[str] = Counter()
         self.open: dict[Shard, Open] = {}
         self.recorded: list[LineRecord] = []
+        self.counted: Counter[Outcome] = Counter()
+        self.round = 0
+        self.former: tuple[list[Status], int] = ([], 0)
         self.workers = ["w0", "w1", "w2"]
         self.ghosts: list[str] = []
         self.sending: dict[str, set[tuple[Shard, int]]] = {worker: set() for worker in self.workers}
@@ -98,14 +101,22 @@ class BatchMachine(RuleBasedStateMachine):
         self.calls = 0
 
     @initialize(
-        plan=st.none() | PLANS | PLANS | PLANS, window=st.integers(1, 6), life_s=st.sampled_from([20, 40, 120, 600])
+        plan=st.none() | PLANS | PLANS | PLANS,
+        window=st.integers(1, 6),
+        life_s=st.sampled_from([20, 40, 120, 600]),
+        ended_rounds=st.sampled_from([0, 0, 1, 2]),
     )
-    def create(self, plan: dict[str, list[int]] | None, window: int, life_s: int) -> None:
-        """Create the batch, which mostly has open shards from the beginning."""
+    def create(self, plan: dict[str, list[int]] | None, window: int, life_s: int, ended_rounds: int) -> None:
+        """Create the batch, which mostly has open shards from the beginning, maybe those of a later round."""
         self.window, self.deadline = window, CREATED_AT + life_s
         self.batch = batch_object(expires_at=self.deadline)
         assert self.do(batches.create(self.batch))
         self.path.append(Status.VALIDATING)
+        for _ in range(ended_rounds if plan else 0):
+            self.start(plan or {})
+            self.open_next(PROVIDERS[0])
+            self.end()
+            self.retry(life_s)
         if plan:
             self.start(plan)
             for provider in PROVIDERS:
@@ -113,18 +124,42 @@ class BatchMachine(RuleBasedStateMachine):
 
     @rule(plan=PLANS)
     def start(self, plan: dict[str, list[int]]) -> None:
-        total = {"total": sum(map(sum, plan.values()))}
-        started = self.do(batches.start(self.batch.id, self.now, total, plan))
+        kept = self.counted[Outcome.SUCCEEDED]
+        counters: dict[str, Argument] = {"completed": kept, "failed": 0, "cancelled": 0, "expired": 0}
+        counters["total"] = kept + sum(map(sum, plan.values()))
+        started = self.do(batches.start(self.batch.id, self.now, counters, plan, self.round))
         assert started is (self.status is Status.VALIDATING)
         if started:
             self.path.append(Status.IN_PROGRESS)
-            self.plan = plan
+            self.plan, self.kept = plan, kept
+            self.counted = Counter({Outcome.SUCCEEDED: kept})
+
+    @rule(life_s=st.integers(20, 120))
+    @precondition(lambda self: self.status.is_terminal)
+    def retry(self, life_s: int) -> None:
+        """Ask for another round, which leaves what the one before showed, to be shown again by a withdrawal."""
+        deadline, move = self.now + life_s, to(Status.VALIDATING)
+        moved = self.do(rounds.retry(self.seen, deadline, f"selection-{self.calls}"))
+        assert moved is (self.status in move.sources)
+        if moved:
+            self.former = (self.path, self.deadline)
+            self.path, self.deadline, self.plan = [Status.VALIDATING], deadline, {}
+            self.opened.clear()
+            self.round += 1
+
+    @rule()
+    @precondition(lambda self: self.round)
+    def withdraw(self) -> None:
+        withdrawn = self.do(rounds.withdraw(self.batch.id, self.round))
+        assert withdrawn is (self.status is Status.VALIDATING)
+        if withdrawn:
+            self.path, self.deadline = self.former
 
     @rule(provider=st.sampled_from(PROVIDERS))
     @precondition(lambda self: self.plan)
     def open_next(self, provider: str) -> None:
-        number, is_open = self.opened[provider], self.open_lines(provider)
-        planned = self.plan[provider][number : number + 1]
+        opened, is_open = self.opened[provider], self.open_lines(provider)
+        number, planned = self.first + opened, self.plan[provider][opened : opened + 1]
         fits = planned and (not is_open or is_open + planned[0] <= self.window)
         expected = (number, planned[0]) if fits and self.runs else None
         assert self.do(shards.open_next(self.batch.id, provider, self.now, self.window)) == expected
@@ -174,6 +209,7 @@ class BatchMachine(RuleBasedStateMachine):
         new = {record.index: record for record in records if shard in self.open and record.index not in known.outcomes}
         known.outcomes |= new
         self.recorded += new.values()
+        self.counted.update(record.outcome for record in new.values())
         for index in new:
             known.owner.pop(index, None)
         return len(new)
@@ -193,7 +229,7 @@ class BatchMachine(RuleBasedStateMachine):
         if known and is_finished:
             self.record(self.workers[0], shard, [LineRecord(i, Outcome.SUCCEEDED, b"{}") for i in range(known.lines)])
         is_complete = known is not None and len(known.outcomes) == known.lines
-        assert self.do(shards.seal(shard)) is is_complete
+        assert self.do(shards.seal(shard, 0)) is is_complete
         if is_complete:
             del self.open[shard]
 
@@ -232,7 +268,7 @@ class BatchMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > PATIENCE and not self.open)
     def conclude(self) -> None:
         """End the batch as finalize does: once no shard is open, for in its statuses none opens any more."""
-        self.move(ending(self.status, has_expired=any(r.outcome is Outcome.EXPIRED for r in self.recorded)))
+        self.move(ending(self.status, has_expired=self.counted[Outcome.EXPIRED] > 0))
 
     @rule()
     @precondition(lambda self: self.again)
@@ -259,13 +295,20 @@ class BatchMachine(RuleBasedStateMachine):
     @invariant()
     @precondition(lambda self: self.path)
     def counters_tell_what_was_recorded(self) -> None:
-        record, counted = self.seen, Counter(record.outcome for record in self.recorded)
+        record, counted = self.seen, self.counted
         counts = record.batch.request_counts
         numbers = (counts.completed, counts.failed, record.cancelled_lines, record.expired_lines)
         assert dict(zip(Outcome, numbers, strict=True)) == {outcome: counted[outcome] for outcome in Outcome}
-        assert record.recorded <= counts.total == sum(map(sum, self.plan.values()))
+        assert record.recorded <= counts.total
+        assert not self.plan or counts.total == self.kept + sum(map(sum, self.plan.values()))
         assert record.retries == sum(record.retries for record in self.recorded)
         assert record.batch.usage == Usage(*map(sum, zip(*(astuple(r.usage) for r in self.recorded), strict=True)))
+
+    @invariant()
+    @precondition(lambda self: self.plan)
+    def the_analytics_add_up_to_the_usage(self) -> None:
+        tallies = self.state.run(analytics.read(self.batch.id)).values()
+        assert sum(tally.counts["total_tokens"] for tally in tallies) == self.seen.batch.usage.total_tokens
 
     @invariant()
     @precondition(lambda self: self.plan)
@@ -273,7 +316,10 @@ class BatchMachine(RuleBasedStateMachine):
         for provider in PROVIDERS:
             assert int(self.hash[f"open_lines:{provider}"]) == self.open_lines(provider)
             assert self.seen.shards[provider] == batches.ShardCounts(
-                len(self.plan[provider]), self.opened[provider], self.open_lines(provider)
+                self.first + len(self.plan[provider]),
+                self.first + self.opened[provider],
+                self.open_lines(provider),
+                self.first,
             )
             several = len([shard for shard in self.open if shard.provider == provider]) > 1
             assert self.open_lines(provider) <= self.window or not several
@@ -283,7 +329,8 @@ class BatchMachine(RuleBasedStateMachine):
     def the_batch_shows_the_way_that_it_went(self) -> None:
         assert self.seen.batch.status is self.status
         assert all(target in NEXT[source] for source, target in pairwise(self.path))
-        stamped = {name for name in self.hash if name.endswith("_at")} - {"created_at", "expires_at"}
+        stamps = {name for name in self.hash if name.endswith("_at") and not name.startswith("former:")}
+        stamped = stamps - {"created_at", "expires_at"}
         assert stamped == {to(status).stamp for status in self.path[1:]}
 
     @invariant()
@@ -300,9 +347,16 @@ class BatchMachine(RuleBasedStateMachine):
         assert per_shard >= {keys.shard(shard) for shard in self.open}
 
     def teardown(self) -> None:
-        """Bring the batch to its end: then nothing is left of it but its hash, and nothing late leaves a trace."""
+        """Bring the batch to its end: then its hash and its analytics are left, and nothing late leaves a trace."""
         if not self.path:
             return
+        self.end()
+        if self.plan:
+            assert self.do(rounds.free(self.seen))
+        assert key_names(self.state) - {keys.analytics(self.batch.id)} == {keys.batch(self.batch.id)}
+        self.come_late()
+
+    def end(self) -> None:
         for shard in list(self.open):
             self.look(shard)
             self.seal(shard, is_finished=True)
@@ -310,11 +364,6 @@ class BatchMachine(RuleBasedStateMachine):
             self.move(status)
         self.conclude()
         assert self.status.is_terminal
-        if self.plan:
-            for call in batches.retire(self.batch.id, self.plan):
-                self.do(call)
-        assert key_names(self.state) == {keys.batch(self.batch.id)}
-        self.come_late()
 
     def come_late(self) -> None:
         """Do everything once more, too late."""
@@ -326,6 +375,7 @@ class BatchMachine(RuleBasedStateMachine):
             self.state.run(shards.touch(shard, self.now))
             self.seal(shard, is_finished=False)
         self.start({"a": [1], "b": [1]})
+        assert not self.state.run(rounds.withdraw(self.batch.id, self.round))
         self.move(Status.CANCELLING)
         assert contents(self.state) == before
 
@@ -341,6 +391,11 @@ class BatchMachine(RuleBasedStateMachine):
         return self.path[-1]
 
     @property
+    def first(self) -> int:
+        """The number of the round's first shards."""
+        return self.round * ROUND_SHARDS
+
+    @property
     def runs(self) -> bool:
         return self.status is Status.IN_PROGRESS and self.now < self.deadline
 
@@ -349,7 +404,8 @@ class BatchMachine(RuleBasedStateMachine):
 
     def some_shards(self) -> list[Shard]:
         """Give every shard that may have been planned, and the open ones more often."""
-        planned = [Shard(self.batch.id, provider, n) for provider in PROVIDERS for n in range(SHARDS_MOST)]
+        numbers = [first + n for first in {0, self.first} for n in range(SHARDS_MOST)]
+        planned = [Shard(self.batch.id, provider, number) for provider in PROVIDERS for number in numbers]
         return [*list(self.open) * 6, *planned]
 
 

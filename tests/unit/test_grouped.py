@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers.grouped import Grouped
+from batchord.grouped import Grouped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

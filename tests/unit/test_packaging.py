@@ -58,3 +58,10 @@ def test_every_variable_that_the_containers_set_is_a_setting() -> None:
     names = re.findall(r"^ +BATCHORD_(\w+): ", compose, re.MULTILINE) + re.findall(r"\bBATCHORD_(\w+)=", image)
     assert "REDIS_URL" in names
     assert {name.lower() for name in names} <= Settings.model_fields.keys()
+
+
+def test_the_containers_are_reached_from_this_machine_alone() -> None:
+    compose = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
+    published = re.findall(r'^ +- "?([\d.:]*\d+:\d+)"?$', compose, re.MULTILINE)
+    assert {port.rpartition(":")[2] for port in published} == {"8080", "5555"}
+    assert all(port.startswith("127.0.0.1:") for port in published)

@@ -12,7 +12,7 @@ POLICY = Policy()
 
 
 def response(status_code: int, retry_after_s: float | None = None) -> Response:
-    return Response(status_code, b"{}", "", NO_USAGE, retry_after_s, latency_ms=1.0)
+    return Response(status_code, b"{}", "", NO_USAGE, retry_after_s, latency_ms=1.0, ttfb_ms=1.0)
 
 
 TIMEOUT = ProviderError("request_timeout", "too slow")

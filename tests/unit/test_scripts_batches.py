@@ -83,15 +83,15 @@ def test_of_two_movers_one_wins(state: BlockingState, first: Status, second: Sta
     batch_id = created(state, Status.FINALIZING)
     calls = [batches.transition(batch_id, to(target), NOW, {"output_file_id": target}) for target in (first, second)]
     assert state.run_all(calls) == [True, False]
-    batch = record_of(state, batch_id).batch
-    assert (batch.status, batch.output_file_id) == (first, first)
+    hash_fields = fields(state, keys.batch(batch_id))
+    assert (hash_fields["status"], hash_fields["output_file_id"]) == (first, first)
 
 
 @pytest.mark.parametrize("terminal", TERMINAL)
 def test_nothing_is_written_after_a_terminal_status(state: BlockingState, terminal: Status) -> None:
     shard = opened(state, 1, 1)
     state.run(shards.record(shard, NOW, succeeded(0)))
-    state.run(shards.seal(shard))
+    state.run(shards.seal(shard, 0))
     move(state, shard.batch_id, terminal)
     before = contents(state)
     for target in TARGETS:
@@ -100,7 +100,7 @@ def test_nothing_is_written_after_a_terminal_status(state: BlockingState, termin
     assert not state.run(batches.start(shard.batch_id, NOW, {"total": 9}, {"local": [9]}))
     assert state.run(shards.open_next(shard.batch_id, "local", NOW, WIDE)) is None
     assert state.run(shards.record(shard, NOW, [LineRecord(0, Outcome.FAILED, b"{}")])) == 0
-    assert not state.run(shards.seal(shard))
+    assert not state.run(shards.seal(shard, 0))
     assert contents(state) == before
 
 
@@ -185,29 +185,18 @@ def test_the_list_of_active_batches_is_oldest_first_and_names_each_once(state: B
     assert state.run(batches.active()) == [("batch_c", 1), ("batch_b", 2.5), ("batch_a", 3)]
 
 
-def test_an_ended_batch_leaves_the_list_and_its_list_leaves_redis(state: BlockingState) -> None:
+def test_an_ended_batch_leaves_the_list_and_the_list_leaves_redis(state: BlockingState) -> None:
     state.run(batches.activate("batch_a", CREATED_AT))
-    for _ in range(2):
-        state.run(batches.deactivate("batch_a"))
+    assert [state.run(batches.deactivate("batch_a", CREATED_AT)) for _ in range(2)] == [True, False]
     assert state.run(batches.active()) == []
     assert key_names(state) == set()
 
 
-def test_retiring_leaves_the_batch_alone(state: BlockingState) -> None:
-    batch_id = started(state, {"local": [2], "other": [1]})
-    for _ in range(2):
-        state.run_all(batches.retire(batch_id, ["local", "other"]))
-    assert key_names(state) == {keys.batch(batch_id)}
-
-
-@pytest.mark.parametrize("terminal", [Status.FAILED, Status.CANCELLED])
-def test_a_batch_that_ended_before_it_had_shards_is_retired(state: BlockingState, terminal: Status) -> None:
-    batch_id = created(state, terminal)
-    state.run_all(batches.retire(batch_id, record_of(state, batch_id).shards))
-    assert key_names(state) == {keys.batch(batch_id)}
-
-
-def test_an_ended_batch_goes_after_its_retention(state: BlockingState) -> None:
-    batch_id = created(state, Status.COMPLETED)
-    state.run(batches.expire(batch_id, 3_600))
-    assert 3_500 < state.run(Call(("TTL", keys.batch(batch_id)), int)) <= 3_600
+def test_a_batch_that_was_put_on_the_list_again_stays_there(state: BlockingState) -> None:
+    state.run(batches.activate("batch_a", 1_000.123456))
+    since = state.run(batches.active_since("batch_a"))
+    assert since == 1_000.123456
+    state.run(batches.activate("batch_a", 1_000.123457))
+    assert not state.run(batches.deactivate("batch_a", since))
+    assert state.run(batches.active_since("batch_a")) == 1_000.123457
+    assert state.run(batches.active_since("batch_b")) is None

@@ -88,5 +88,5 @@ def test_ending_all_leases_of_a_dead_fleet_leaves_its_batch(state: BlockingState
         state.run(leases.take(keys.step_lease(batch_id, step), "a", 60))
     state.run_all([leases.beat("a", 10), leases.take(LEASE, "a", 60)])
     for _ in range(2):
-        state.run(leases.end_all(batch_id))
+        state.run(leases.end_all([batch_id]))
     assert key_names(state) == before

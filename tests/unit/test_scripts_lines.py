@@ -94,7 +94,7 @@ def test_renewing_prolongs_all_claims_of_this_worker_and_no_others(state: Blocki
 def test_renewing_in_a_sealed_shard_leaves_no_trace(state: BlockingState, lines: tuple[int, ...]) -> None:
     shard = opened(state, *lines)
     state.run(shards.record(shard, NOW, succeeded(0)))
-    state.run(shards.seal(shard))
+    state.run(shards.seal(shard, 0))
     before = contents(state)
     assert not state.run(shards.renew(shard, "w1", NOW + 60))
     assert contents(state) == before
@@ -110,7 +110,7 @@ def test_a_line_with_an_outcome_is_not_sent_again(state: BlockingState) -> None:
 def test_a_line_of_a_shard_that_is_not_open_is_not_sent_and_leaves_no_claim(state: BlockingState) -> None:
     shard = opened(state, 1, 1)
     state.run(shards.record(shard, NOW, succeeded(0)))
-    state.run(shards.seal(shard))
+    state.run(shards.seal(shard, 0))
     before = contents(state)
     for number in (0, 1):
         assert begin(state, shard._replace(number=number), "w1", 0) == [Verdict.RECORDED]
@@ -167,7 +167,7 @@ def test_a_line_twice_in_one_call_counts_once(state: BlockingState) -> None:
     lines = [LineRecord(0, Outcome.FAILED, b"a", 1), LineRecord(1, Outcome.SUCCEEDED, b"b"), *succeeded(0)]
     assert state.run(shards.record(shard, NOW, lines)) == 2
     assert counts(state, shard) == {"s": 1, "f": 1, "c": 0, "e": 0}
-    assert state.run(shards.seal(shard))
+    assert state.run(shards.seal(shard, 0))
 
 
 def test_a_call_that_repeats_some_lines_records_the_others(state: BlockingState) -> None:
@@ -208,7 +208,7 @@ def test_outcomes_come_in_the_order_asked_for(state: BlockingState) -> None:
 def test_a_record_after_the_seal_is_dropped_and_leaves_no_trace(state: BlockingState, lines: tuple[int, ...]) -> None:
     shard = opened(state, *lines)
     state.run(shards.record(shard, NOW, succeeded(0)))
-    state.run(shards.seal(shard))
+    state.run(shards.seal(shard, 0))
     before = contents(state)
     assert state.run(shards.record(shard, NOW, [LineRecord(0, Outcome.FAILED, b"{}", 3, Usage(1, 1, 1, 1, 1))])) == 0
     assert contents(state) == before
@@ -253,5 +253,5 @@ def test_nothing_is_missing_of_a_shard_that_is_complete_or_not_open(state: Block
     shard = opened(state, 2, 5)
     state.run(shards.record(shard, NOW, succeeded(0, 1)))
     assert state.run(shards.missing(shard, NOW)) == []
-    state.run(shards.seal(shard))
+    state.run(shards.seal(shard, 0))
     assert [state.run(shards.missing(shard._replace(number=n), NOW)) for n in (0, 1)] == [[], []]

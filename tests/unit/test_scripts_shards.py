@@ -47,7 +47,7 @@ def open_lines(state: BlockingState, batch_id: str, provider: str = "local") -> 
 def complete(state: BlockingState, shard: Shard, lines: int) -> None:
     """Record every line, and seal."""
     assert state.run(shards.record(shard, NOW, succeeded(*range(lines)))) == lines
-    assert state.run(shards.seal(shard))
+    assert state.run(shards.seal(shard, 0))
 
 
 def test_shards_open_in_their_order_each_once(state: BlockingState) -> None:
@@ -130,7 +130,7 @@ def test_a_shard_is_not_sealed_while_a_line_has_no_outcome(state: BlockingState,
     shard = opened(state, 3)
     state.run(shards.record(shard, NOW, succeeded(*range(recorded))))
     before = contents(state)
-    assert not state.run(shards.seal(shard))
+    assert not state.run(shards.seal(shard, 0))
     assert contents(state) == before
 
 
@@ -140,7 +140,7 @@ def test_a_seal_removes_every_key_of_its_shard_and_no_other(state: BlockingState
     others = key_names(state) - {keys.shard(shard)}
     state.run(shards.begin(shard, "w", NOW, NOW + 60, [0, 1]))
     complete(state, shard, 2)
-    assert key_names(state) == others
+    assert key_names(state) == others | {keys.analytics(shard.batch_id)}
     assert state.run(shards.open_numbers(shard.batch_id, "local")) == [(1, NOW)]
 
 
@@ -148,21 +148,22 @@ def test_the_last_seal_leaves_no_key_of_any_shard(state: BlockingState) -> None:
     shard = opened(state, 2)
     state.run(shards.begin(shard, "dead", NOW, NOW + 60, [0]))
     complete(state, shard, 2)
-    assert key_names(state) == {keys.batch(shard.batch_id), keys.lines(shard.batch_id, "local")}
+    batch_id = shard.batch_id
+    assert key_names(state) == {keys.batch(batch_id), keys.analytics(batch_id), keys.lines(batch_id, "local")}
 
 
 def test_a_shard_sealed_twice_frees_the_window_once(state: BlockingState) -> None:
     shard = opened(state, 2, 3)
     open_next(state, shard.batch_id)
     complete(state, shard, 2)
-    assert not state.run(shards.seal(shard))
+    assert not state.run(shards.seal(shard, 0))
     assert open_lines(state, shard.batch_id) == 3
 
 
 def test_a_shard_that_was_never_opened_is_not_sealed(state: BlockingState) -> None:
     shard = opened(state, 2, 3)
     before = contents(state)
-    assert not state.run(shards.seal(shard._replace(number=1)))
+    assert not state.run(shards.seal(shard._replace(number=1), 0))
     assert contents(state) == before
 
 

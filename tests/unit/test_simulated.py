@@ -86,6 +86,7 @@ async def test_a_simulated_line_takes_about_the_stated_latency() -> None:
     client = simulated(latency_s=0.1)
     responses = await asyncio.gather(*(client.send(line(custom_id=f"line-{n}")) for n in range(50)))
     assert min(response.latency_ms for response in responses) >= 74
+    assert all(0 < response.ttfb_ms < response.latency_ms for response in responses)
     assert len({round(response.latency_ms) for response in responses}) > 1
 
 

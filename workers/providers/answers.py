@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _EXCERPT_CHARS: Final = 500
+_MOST_MODELS: Final = 5_000
+_MODEL_CHARS: Final = 200
 _MAX_TOKENS: Final = 2**53  # what a JSON number holds exactly; a count past it is nonsense
 
 
@@ -35,13 +37,28 @@ class _Answer(msgspec.Struct):
         return any((self.choices, self.data, self.output, self.results))
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+_MODELS: Final = msgspec.json.Decoder(_Models)
 _DECODER: Final = msgspec.json.Decoder(_Answer)
 # UnicodeDecodeError is a ValueError; RecursionError is what too deep nesting ends in.
 _NOT_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
-def read_answer(
-    status_code: int, headers: Mapping[str, str], body: bytes, *, latency_ms: float, now: float
+def read_answer(  # noqa: PLR0913 (what an answer is, and when it came)
+    status_code: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    latency_ms: float,
+    ttfb_ms: float,
+    now: float,
 ) -> Response:
     """Read a whole answer; `headers` are looked up by lower-case names, `now` is UTC epoch seconds.
 
@@ -61,7 +78,8 @@ def read_answer(
     if succeeded and answer.error and not answer.has_result:
         raise ProviderError("provider_error", _error_message(answer.error), retry_after_s(headers, now))
     wait_s = None if succeeded else retry_after_s(headers, now)
-    return Response(status_code, line, request_id(headers, answer.id), usage_of(answer.usage), wait_s, latency_ms)
+    named, usage = request_id(headers, answer.id), usage_of(answer.usage)
+    return Response(status_code, line, named, usage, wait_s, latency_ms, ttfb_ms)
 
 
 def _parse(body: bytes) -> tuple[bytes, _Answer]:
@@ -72,6 +90,15 @@ def _parse(body: bytes) -> tuple[bytes, _Answer]:
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
     return line, answer
+
+
+def model_names(body: bytes) -> list[str]:
+    """Read the answer of `GET /v1/models`; what is no list of models names none."""
+    try:
+        listed = _MODELS.decode(body).data
+    except _NOT_JSON:
+        return []
+    return list(dict.fromkeys(model.id for model in listed if 0 < len(model.id) <= _MODEL_CHARS))[:_MOST_MODELS]
 
 
 def error_body(status_code: int, message: str) -> bytes:

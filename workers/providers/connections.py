@@ -32,12 +32,13 @@ _KEEPALIVE_S: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole HTTP answer, with its content encoding undone."""
+    """A whole HTTP answer, with its content encoding undone; `ttfb_ms` is when its headers had come."""
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes
     latency_ms: float
+    ttfb_ms: float
 
 
 class Connections:
@@ -65,21 +66,33 @@ class Connections:
         Raises:
             ProviderError: no whole answer of at most `MAX_ANSWER_BYTES` came in time.
         """
-        started = time.perf_counter()
         # A given stream keeps httpx from computing headers that aiohttp computes again; read() makes it plain bytes.
         request = httpx2.Request(
             "POST", url, headers=headers, stream=httpx2.ByteStream(body), extensions=self._timeouts
         )
         request.read()
+        return await self._ask(request)
+
+    async def get(self, url: httpx2.URL) -> Answer:
+        """Ask once, and wait for the whole answer.
+
+        Raises:
+            ProviderError: no whole answer of at most `MAX_ANSWER_BYTES` came in time.
+        """
+        return await self._ask(httpx2.Request("GET", url, extensions=self._timeouts))
+
+    async def _ask(self, request: httpx2.Request) -> Answer:
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 response = await self._open(request)
+                ttfb_ms = (time.perf_counter() - started) * 1000
                 content = await self._read(response)
         except TimeoutError as error:
             message = f"The provider did not answer within {self._config.timeout_s:g} s."
             raise ProviderError("request_timeout", message) from error
         latency_ms = (time.perf_counter() - started) * 1000
-        return Answer(response.status_code, response.headers, content, latency_ms)
+        return Answer(response.status_code, response.headers, content, latency_ms, ttfb_ms)
 
     async def _open(self, request: httpx2.Request) -> httpx2.Response:
         try:

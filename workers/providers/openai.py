@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx2
 
 from batchord.errors import ConfigError
-from workers.providers.answers import read_answer
+from workers.providers.answers import model_names, read_answer
 from workers.providers.connections import Connections
+from workers.providers.seam import ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from batchord.routing import Provider
     from workers.providers.seam import Request, Response
+
+_MODELS_TIMEOUT_S: Final = 10
 
 
 class OpenAIProvider:
@@ -39,8 +43,22 @@ class OpenAIProvider:
         headers = {"idempotency-key": request.idempotency_key}
         answer = await self._connections.post(self._url(request.endpoint), request.body, headers)
         return read_answer(
-            answer.status_code, answer.headers, answer.body, latency_ms=answer.latency_ms, now=time.time()
+            answer.status_code,
+            answer.headers,
+            answer.body,
+            latency_ms=answer.latency_ms,
+            ttfb_ms=answer.ttfb_ms,
+            now=time.time(),
         )
+
+    async def models(self) -> list[str]:
+        """Ask `GET {base_url}/models`; see `ProviderClient`."""
+        try:
+            async with asyncio.timeout(_MODELS_TIMEOUT_S):
+                answer = await self._connections.get(self._url("/models"))
+        except (ProviderError, TimeoutError):
+            return []
+        return model_names(answer.body) if answer.status_code == httpx2.codes.OK else []
 
     def _url(self, endpoint: str) -> httpx2.URL:
         if endpoint not in self._urls:

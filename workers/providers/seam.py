@@ -30,7 +30,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer of any status: `body` is always one line that holds one JSON object."""
+    """An HTTP answer of any status: `body` is always one line that holds one JSON object.
+
+    `latency_ms` is from the sending to the answer's last byte, `ttfb_ms` to the arrival of its headers.
+    """
 
     status_code: int
     body: bytes
@@ -38,6 +41,12 @@ class Response:
     usage: Usage
     retry_after_s: float | None
     latency_ms: float
+    ttfb_ms: float
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is one of HTTP's successes."""
+        return 200 <= self.status_code < 300  # noqa: PLR2004 (RFC 9110, section 15)
 
 
 class ProviderError(BatchordError):
@@ -59,6 +68,9 @@ class ProviderClient(Protocol):
         Raises:
             ProviderError: there is no answer to keep.
         """
+
+    async def models(self) -> list[str]:
+        """Give the models that the provider says it serves; none where it does not say."""
 
     async def aclose(self) -> None:
         """Let go of the connections; nothing is sent after this."""

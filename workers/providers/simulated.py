@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _EXCERPT_CHARS: Final = 200
 _CHARS_PER_TOKEN: Final = 4
 _VECTOR_LENGTH: Final = 8
+_FIRST_BYTE_SHARE: Final = 0.25
+"""A simulated answer's headers are said to have come after this part of its latency."""
 
 
 class _Message(msgspec.Struct):
@@ -58,7 +60,8 @@ class SimulatedProvider:
         status_code, body = self._answer(request)
         request_id = f"req_simulated_{_digest(request.custom_id)}"
         latency_ms = (time.perf_counter() - started) * 1000
-        return read_answer(status_code, {"x-request-id": request_id}, body, latency_ms=latency_ms, now=time.time())
+        headers, ttfb_ms = {"x-request-id": request_id}, latency_ms * _FIRST_BYTE_SHARE
+        return read_answer(status_code, headers, body, latency_ms=latency_ms, ttfb_ms=ttfb_ms, now=time.time())
 
     def _answer(self, request: Request) -> tuple[int, bytes]:
         if self._fails(request):
@@ -74,6 +77,10 @@ class SimulatedProvider:
         share = _share("failure", request.custom_id)
         rate = self._config.failure_rate
         return share < rate / 2 or (share < rate and request.attempt == 1)
+
+    async def models(self) -> list[str]:
+        """It has no list: it takes any name."""
+        return []
 
     async def aclose(self) -> None:
         """Nothing is open."""

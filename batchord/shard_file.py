@@ -16,7 +16,7 @@ from batchord.contract import outcome_line
 from batchord.validation import LineSplitter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from batchord.contract import Answer, LineError
 
@@ -44,10 +44,14 @@ class PartLine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One request that was sent for a line: the status of its answer, or the code of its failure."""
+    """One request that was sent for a line: the status of its answer, or the code of its failure; how long that took.
+
+    `ttfb_ms` is None where no answer came.
+    """
 
     result: int | str
     latency_ms: float
+    ttfb_ms: float | None = None
     wait_s: float = 0.0
 
 
@@ -58,9 +62,16 @@ class Trace(msgspec.Struct, frozen=True):
     attempts: Sequence[Attempt] = ()
 
 
+class _Attempted(msgspec.Struct):
+    """The number of a line of an attempts file."""
+
+    line: int
+
+
 _read_planned = msgspec.json.Decoder(PlannedLine).decode
-_read_part = msgspec.json.Decoder(PartLine).decode
+decode_part = msgspec.json.Decoder(PartLine).decode
 _read_header = msgspec.json.Decoder(Header).decode
+_read_attempted = msgspec.json.Decoder(_Attempted).decode
 
 
 class ShardInput:
@@ -100,9 +111,37 @@ def encode_trace(trace: Trace) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(trace))
 
 
+def encode_part(line: PartLine) -> bytes:
+    """Give one line of an output or error part, with its newline."""
+    return msgspec.json.encode(line) + b"\n"
+
+
+def encode_attempts(line: PartLine) -> bytes:
+    """Give a line of the attempts file: the line's number, and what was tried for it."""
+    return b'{"line":%d,%b\n' % (line.line, bytes(line.trace)[1:])
+
+
+def decode_attempts(raw: bytes) -> tuple[int, msgspec.Raw]:
+    """Read what `encode_attempts` wrote."""
+    return _read_attempted(raw).line, msgspec.Raw(b"{" + raw.partition(b",")[2])
+
+
 async def read_part(chunks: AsyncIterator[bytes]) -> AsyncIterator[PartLine]:
     """Read an output or error part, streaming."""
+    async for raw in read_lines(chunks):
+        yield decode_part(raw)
+
+
+async def read_first_line(chunks: AsyncIterator[bytes]) -> int:
+    """Give the number of the first line of an input part."""
+    lines = read_lines(chunks)
+    await anext(lines)
+    return _read_planned(await anext(lines)).line
+
+
+async def read_lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Give the lines of a file of our own, streaming, however long they are, without their newlines."""
     splitter = LineSplitter(sys.maxsize)
     async for chunk in chunks:
         for line in splitter.feed(chunk):
-            yield _read_part(line.raw or b"")
+            yield line.raw or b""

@@ -1,0 +1,28 @@
+"""Who asks: every path under `/v1` is answered only where a key says so, and before any of the body is read."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import errors
+from batchord.errors import BatchordError
+from batchord.service.keys import authenticate
+
+
+class Gate:
+    """Finds the tenant, which `app.deps.TenantDep` gives to a route, or answers 401."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["path"].startswith("/v1"):
+            try:
+                tenant = await authenticate(scope["app"].state.backend, Headers(scope=scope).get("authorization", ""))
+            except BatchordError as error:
+                await errors.answer(error)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["tenant"] = tenant
+        await self._app(scope, receive, send)

@@ -1,0 +1,149 @@
+"""Each route under each kind of key: none, a wrong one, a revoked one, another tenant's, the owner's."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from app import create_app
+from batchord import lifecycle
+from batchord.lifecycle import Status
+from batchord.service import keys
+from batchord.settings import Settings
+from batchord.state import batches
+from batchord.state.connection import BlockingState
+from tests.integration.api import open_api
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx2
+
+    from batchord.embedded import EmbeddedValkey
+    from tests.integration.api import Api
+
+KEYS: Final = "team-a:sk-owner,team-b:sk-other"
+LINE: Final = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"m","messages":[]}}\n'
+NEW_BATCH: Final = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+UNKNOWN: Final = {"file_id": "file-" + "0" * 22, "upload_id": "upload_" + "0" * 32, "batch_id": "batch_" + "0" * 32}
+
+ROUTES: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    ("GET", "/v1/files"): {},
+    ("POST", "/v1/files"): {"files": {"file": ("in.jsonl", LINE)}, "data": {"purpose": "batch"}},
+    ("GET", "/v1/files/{file_id}"): {},
+    ("DELETE", "/v1/files/{file_id}"): {},
+    ("GET", "/v1/files/{file_id}/content"): {},
+    ("HEAD", "/v1/files/{file_id}/content"): {},
+    ("POST", "/v1/files/{file_id}/cost-estimate"): {},
+    ("POST", "/v1/uploads"): {
+        "json": {"bytes": 1, "filename": "in.jsonl", "mime_type": "application/jsonl", "purpose": "batch"}
+    },
+    ("POST", "/v1/uploads/{upload_id}/parts"): {"files": {"data": ("data", b"x")}},
+    ("POST", "/v1/uploads/{upload_id}/complete"): {"json": {"part_ids": []}},
+    ("POST", "/v1/uploads/{upload_id}/cancel"): {},
+    ("GET", "/v1/batches"): {},
+    ("POST", "/v1/batches"): {
+        "json": {**NEW_BATCH, "requests": [{"custom_id": "a", "body": {"model": "m", "messages": []}}]}
+    },
+    ("GET", "/v1/batches/{batch_id}"): {},
+    ("DELETE", "/v1/batches/{batch_id}"): {},
+    ("POST", "/v1/batches/{batch_id}/cancel"): {},
+    ("GET", "/v1/batches/{batch_id}/events"): {},
+    ("GET", "/v1/batches/{batch_id}/results"): {},
+    ("POST", "/v1/batches/{batch_id}/retry"): {},
+    ("POST", "/v1/batches/{batch_id}/retry-requests"): {"json": {"custom_ids": ["a"]}},
+    ("GET", "/v1/batches/{batch_id}/analytics"): {},
+    ("GET", "/v1/models"): {},
+    ("GET", "/v1/models/{model}"): {},
+}
+each_route = pytest.mark.parametrize(("method", "path"), ROUTES)
+each_route_with_an_id = pytest.mark.parametrize(
+    ("method", "path"), [route for route in ROUTES if any(f"{{{name}}}" in route[1] for name in UNKNOWN)]
+)
+
+
+async def ask(api: Api, method: str, path: str, key: str | None, ids: dict[str, str]) -> httpx2.Response:
+    """Send one request of the table."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    return await api.request(
+        method, path.format(**UNKNOWN | {"model": "m"} | ids), headers=headers, **ROUTES[method, path]
+    )
+
+
+async def made(api: Api) -> dict[str, str]:
+    """Give the ids of a file, an upload and a batch of the owner; the batch has ended."""
+    file = (await ask(api, "POST", "/v1/files", "sk-owner", {})).json()["id"]
+    upload = (await ask(api, "POST", "/v1/uploads", "sk-owner", {})).json()["id"]
+    batch = (await ask(api, "POST", "/v1/batches", "sk-owner", {})).json()["id"]
+    assert await api.backend.state.run(batches.transition(batch, lifecycle.to(Status.FAILED), time.time()))
+    return {"file_id": file, "upload_id": upload, "batch_id": batch}
+
+
+def test_the_table_has_every_route() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    served = {(method.upper(), path) for path, item in paths.items() for method in item if path.startswith("/v1")}
+    assert served - set(ROUTES) == set()
+
+
+@each_route
+@pytest.mark.parametrize("key", [None, "sk-wrong", "sk-owner-and-more", ""])
+async def test_no_key_or_a_wrong_one_is_refused(
+    valkey: EmbeddedValkey, tmp_path: Path, method: str, path: str, key: str | None
+) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        answer = await ask(api, method, path, key, {})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer ")
+
+
+@each_route
+async def test_a_revoked_key_is_refused(valkey: EmbeddedValkey, tmp_path: Path, method: str, path: str) -> None:
+    with closing(BlockingState(valkey.url)) as state:
+        key, text = keys.create(state, "team-a")
+        keys.revoke(state, key.id)
+    async with open_api(valkey.url, tmp_path) as api:
+        answer = await ask(api, method, path, text, {})
+    assert answer.status_code == 401
+
+
+@each_route_with_an_id
+async def test_another_tenant_s_id_is_answered_as_an_unknown_one(
+    valkey: EmbeddedValkey, tmp_path: Path, method: str, path: str
+) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        ids = await made(api)
+        foreign, unknown = await ask(api, method, path, "sk-other", ids), await ask(api, method, path, "sk-other", {})
+    assert foreign.status_code == unknown.status_code == 404
+    said = foreign.text
+    for name, value in ids.items():
+        said = said.replace(value, UNKNOWN[name])
+    assert said == unknown.text
+
+
+@each_route
+async def test_the_owner_is_let_in(valkey: EmbeddedValkey, tmp_path: Path, method: str, path: str) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        answer = await ask(api, method, path, "sk-owner", await made(api))
+    if path != "/v1/models/{model}":  # no provider is configured, and so no model
+        assert answer.status_code in {200, 400, 409}, answer.text
+
+
+async def test_another_tenant_s_lists_are_empty(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        await made(api)
+        own = [(await ask(api, "GET", path, "sk-owner", {})).json()["data"] for path in ("/v1/files", "/v1/batches")]
+        others = [(await ask(api, "GET", path, "sk-other", {})).json()["data"] for path in ("/v1/files", "/v1/batches")]
+    assert [len(data) for data in own] == [2, 1]
+    assert others == [[], []]
+
+
+async def test_another_tenant_s_file_cannot_be_a_batch_s_input(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        ids = await made(api)
+        new = {**NEW_BATCH, "input_file_id": ids["file_id"]}
+        answer = await api.post("/v1/batches", json=new, headers={"Authorization": "Bearer sk-other"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith(f"Cannot find file {ids['file_id']}")
