@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from socket import socket
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -33,6 +34,11 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
         self._app = app
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Begin to end; uvicorn's own would raise the signal once more at the end, for an exit status of a failure."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Take no connection any more, and wait for the answers in flight."""

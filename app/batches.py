@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from app.analytics import AnalyticsModel
+from app.bodies import Body, ExpiresAfter
 from app.deps import BackendDep, TenantDep
 from app.paging import Identified, ListPage
 from batchord.contract import ENDPOINTS, BatchObject
@@ -36,21 +37,14 @@ Metadata = Annotated[
 ]
 
 
-class OutputExpiresAfter(BaseModel):
-    """How long the files that a batch produces are kept, from their creation."""
-
-    anchor: Literal["created_at"]
-    seconds: int = Field(ge=3_600, le=2_592_000, strict=True)
-
-
-class InlineRequest(BaseModel):
+class InlineRequest(Body):
     """One request of a batch without an input file; its body is what the endpoint takes, without streaming."""
 
     custom_id: str
     body: dict[str, Any]
 
 
-class CreateBatch(BaseModel):
+class CreateBatch(Body):
     """What a new batch is of, and on which terms.
 
     Our extension: `requests` in place of `input_file_id`, and `model` for those whose body names none.
@@ -62,7 +56,7 @@ class CreateBatch(BaseModel):
     endpoint: EndpointName
     completion_window: str
     metadata: Metadata | None = None
-    output_expires_after: OutputExpiresAfter | None = None
+    output_expires_after: ExpiresAfter | None = None
 
     def order(self) -> Order:
         """Give what the service takes."""
@@ -183,7 +177,7 @@ class ListQuery(BaseModel):
     `search` is a part of an id, an input file's id, a model, an endpoint or a metadata value, in any case.
     """
 
-    after: str | None = None
+    after: str | None = Field(default=None, min_length=1)
     limit: int = Field(default=20, ge=1, le=100)
     status: Status | None = None
     endpoint: str | None = None

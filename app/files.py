@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
+from app.bodies import Body, ExpiresAfter
 from app.deps import BackendDep, TenantDep
-from app.multipart import Part, open_form
+from app.multipart import Part, form_body, open_form
 from app.paging import Identified, ListPage, Order
 from batchord.contract import FileObject
 from batchord.errors import InvalidRequestError
@@ -18,32 +19,15 @@ from batchord.service.incoming import IncomingFile, receiving
 
 router = APIRouter(prefix="/v1/files", tags=["files"])
 
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["purpose", "file"],
-                    "properties": {
-                        "purpose": {"type": "string", "enum": list(purposes.PURPOSES)},
-                        "file": {"type": "string", "format": "binary"},
-                        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
-                        "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
-                    },
-                }
-            }
-        },
-    }
-}
-
-
-class ExpiresAfter(BaseModel):
-    """How long a file is kept."""
-
-    anchor: Literal["created_at"]
-    seconds: int = Field(ge=3_600, le=2_592_000)
+_FORM: Final = form_body(
+    ["purpose", "file"],
+    {
+        "purpose": {"type": "string", "enum": list(purposes.PURPOSES)},
+        "file": {"type": "string", "format": "binary"},
+        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3_600, "maximum": 2_592_000},
+    },
+)
 
 
 class FileModel(Identified):
@@ -82,7 +66,7 @@ class Wanted(BaseModel):
     purpose: str | None = None
 
 
-class _Fields(BaseModel):
+class _Fields(Body):
     """The fields of the upload's form besides the file."""
 
     purpose: str
@@ -121,7 +105,7 @@ def _fields(texts: dict[str, str]) -> _Fields:
     if expiry:
         given["expires_after"] = expiry
     try:
-        return _Fields.model_validate(given)
+        return _Fields.model_validate_strings(given)
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
         raise RequestValidationError(problems) from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import Final
+from typing import Any, Final
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -20,6 +20,12 @@ SLACK_BYTES: Final = 16 * 1024 * 1024
 
 _MOST_PARTS: Final = 100
 _MOST_FIELD_BYTES: Final = 64 * 1024
+
+
+def form_body(required: Sequence[str], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what /openapi.json says of a form that is parsed here and not by the framework."""
+    schema = {"type": "object", "required": list(required), "properties": dict(properties)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 class _End:

@@ -1,11 +1,13 @@
-"""What happens to every request: an id, a log line, an answer even where the code fails, and a bound on its body.
+"""What happens to every request: an id, a log line, an answer even where the code fails, and bounds on its body.
 
 Plain ASGI, so that bodies and answers stream through. Not for who asks, nor for what a route does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import re
 import secrets
 import time
@@ -23,6 +25,7 @@ _log = logging.getLogger(__name__)
 _STREAMED: Final = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
 """The paths whose POST reads its body bit by bit, and has bounds of its own."""
 _TOO_LARGE: Final = "The request body is larger than {most} bytes, the most that this path takes."
+_SILENT: Final = "Nothing more of the request body came for {silence_s} seconds."
 _GONE: Final = 499
 """What the log says of a request whose client did not wait for the answer; nobody is sent it."""
 
@@ -80,37 +83,51 @@ class _Trace:
 
 
 class BoundedBody:
-    """Answers 413 to a body of more than `most_bytes`, before it is read where its length is told."""
+    """Bounds a body's size, where its path has no bounds of its own, and the silence between two pieces of it.
 
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+    A client whose machine has gone away would hold its connection, and the bytes that it has sent, for ever.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int, silence_s: float = 60) -> None:
         self._app = app
         self._most_bytes = most_bytes
+        self._silence_s = silence_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http" or _STREAMED.fullmatch(scope["path"]):
+        """Serve one request, whose body is refused before it is read where its length is told."""
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif _told_bytes(scope) > self._most_bytes:
-            await envelope(413, self._message)(scope, receive, send)
+            return
+        most_bytes = math.inf if _STREAMED.fullmatch(scope["path"]) else self._most_bytes
+        if _told_bytes(scope) > most_bytes:
+            await envelope(413, self._too_large)(scope, receive, send)
         else:
-            await self._app(scope, self._counted(receive), send)
+            await self._app(scope, self._bounded(receive, most_bytes), send)
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Give a `receive` that refuses what goes past the bound; the routes' own handlers make that an answer."""
-        size_bytes = 0
+    def _bounded(self, receive: Receive, most_bytes: float) -> Receive:
+        """Give a `receive` that refuses what goes past a bound; the routes' own handlers make that an answer."""
+        size_bytes, is_whole = 0, False
 
-        async def counted() -> Message:
-            nonlocal size_bytes
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal size_bytes, is_whole
+            message = await (receive() if is_whole else self._soon(receive))
             size_bytes += len(message.get("body", b""))
-            if size_bytes > self._most_bytes:
-                raise HTTPException(413, self._message)
+            is_whole = not message.get("more_body", False)  # then nothing comes but the client's leaving
+            if size_bytes > most_bytes:
+                raise HTTPException(413, self._too_large)
             return message
 
-        return counted
+        return bounded
+
+    async def _soon(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._silence_s):
+                return await receive()
+        except TimeoutError:
+            raise HTTPException(408, _SILENT.format(silence_s=self._silence_s)) from None
 
     @property
-    def _message(self) -> str:
+    def _too_large(self) -> str:
         return _TOO_LARGE.format(most=self._most_bytes)
 
 

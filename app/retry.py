@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.batches import BatchModel
+from app.bodies import Body
 from app.deps import BackendDep, TenantDep
 from batchord.service import retry
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 
-class RetryRequests(BaseModel):
+class RetryRequests(Body):
     """Which lines run again: exactly one of the two lists; `request_ids` are the ids of an error file's lines."""
 
     custom_ids: list[str] | None = Field(default=None, min_length=1, max_length=retry.REQUESTS_MOST)

@@ -7,9 +7,10 @@ from typing import Any, Final, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.bodies import Body, ExpiresAfter
 from app.deps import BackendDep, TenantDep
-from app.files import ExpiresAfter, FileModel
-from app.multipart import open_form
+from app.files import FileModel
+from app.multipart import form_body, open_form
 from batchord.errors import InvalidRequestError
 from batchord.service import uploads
 from batchord.service.purposes import PURPOSES
@@ -17,24 +18,11 @@ from batchord.state.uploads import Upload
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["data"],
-                    "properties": {"data": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
+_FORM: Final = form_body(["data"], {"data": {"type": "string", "format": "binary"}})
 
 
-class CreateUpload(BaseModel):
-    """What file will come."""
+class CreateUpload(Body):
+    """What file will come; of which media type makes no difference."""
 
     bytes: int = Field(ge=0)
     filename: str = Field(min_length=1)
@@ -43,7 +31,7 @@ class CreateUpload(BaseModel):
     expires_after: ExpiresAfter | None = None
 
 
-class CompleteUpload(BaseModel):
+class CompleteUpload(Body):
     """Of which parts the file is made, in its order."""
 
     part_ids: list[str]
@@ -95,7 +83,6 @@ async def create_upload(body: CreateUpload, backend: BackendDep, tenant: TenantD
         size_bytes=body.bytes,
         filename=body.filename,
         purpose=body.purpose,
-        mime_type=body.mime_type,
         expires_after_s=body.expires_after.seconds if body.expires_after else None,
     )
     return UploadModel.of(upload)

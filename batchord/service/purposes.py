@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PURPOSES: Final = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
 
+_FILENAME_CHARS: Final = 512
+"""A longer name would make the header of a download too long for some that it passes through."""
+
 
 def check(purpose: str, filename: str) -> None:
     """See to it that a file of this name may have this purpose; a name without any extension may have each.
@@ -25,6 +28,10 @@ def check(purpose: str, filename: str) -> None:
     """
     if purpose not in PURPOSES:
         raise InvalidRequestError(f"'{purpose:.200}' is not one of {list(PURPOSES)} - 'purpose'", "purpose")
+    if len(filename) > _FILENAME_CHARS:
+        expected = f"Expected a string with maximum length {_FILENAME_CHARS}, but got a string with length"
+        message = f"Invalid 'filename': string too long. {expected} {len(filename)} instead."
+        raise InvalidRequestError(message, "filename", "string_above_max_length")
     if purpose == "batch" and PurePosixPath(filename).suffix.lower() not in {"", ".jsonl"}:
         raise InvalidRequestError("Invalid file format for Batch API. Must be .jsonl")
 

@@ -41,7 +41,6 @@ async def create(  # noqa: PLR0913 (what an upload is)
     size_bytes: int,
     filename: str,
     purpose: str,
-    mime_type: str,
     expires_after_s: int | None,
 ) -> Upload:
     """Announce a file of that many bytes.
@@ -61,7 +60,6 @@ async def create(  # noqa: PLR0913 (what an upload is)
         expires_at=int(now) + backend.settings.upload_life_s,
         filename=filename,
         purpose=purpose,
-        mime_type=mime_type,
         expires_after_s=expires_after_s,
     )
     await backend.state.run_all(uploads.write(upload, _GRACE_S))

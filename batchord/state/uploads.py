@@ -45,7 +45,6 @@ class Upload(BaseModel):
     expires_at: int
     filename: str
     purpose: str
-    mime_type: str
     expires_after_s: int | None = None
     status: UploadStatus = UploadStatus.PENDING
     parts: Mapping[str, int] = {}

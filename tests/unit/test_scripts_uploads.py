@@ -26,7 +26,6 @@ def upload_object(**changes: Any) -> Upload:
         expires_at=int(time.time()) + 3_600,
         filename="你好.jsonl",
         purpose="batch",
-        mime_type="application/jsonl",
     )
     return upload.model_copy(update=changes)
 

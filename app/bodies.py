@@ -1,0 +1,20 @@
+"""What the JSON bodies of requests are made of, whatever the resource. Not for what is answered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    """A body or a part of one: its values have exactly their JSON types, and its strings are Unicode."""
+
+    model_config = ConfigDict(strict=True, str_min_length=0)  # without any bound half a surrogate pair gets through
+
+
+class ExpiresAfter(Body):
+    """How long a file is kept, from its creation."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=3_600, le=2_592_000)
