@@ -26,8 +26,9 @@ class PercentilesModel(BaseModel):
 class FiguresModel(BaseModel):
     """What some requests took.
 
-    A line that a retry runs again is one more request, and what it took is added. Tokens, times and costs are of the
-    answers that came. `cost` is null where one of them has no known price; `priced_cost` is the sum of those that do.
+    A line that a retry runs again is one more request, and what it took is added; one that was never begun, since the
+    batch was stopped before, is none. Tokens, times and costs are of the answers that came. `cost` is null where one
+    of them has no known price; `priced_cost` is the sum of those that do.
     """
 
     requests: int

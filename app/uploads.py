@@ -95,7 +95,9 @@ async def add_upload_part(upload_id: str, request: Request, backend: BackendDep,
     async with open_form(request, backend.settings.max_part_bytes) as parts:
         await uploads.find_pending(backend, tenant, upload_id)
         async for part in parts:
-            if part.name == "data" and added is None:
+            if part.name == "data":
+                if added is not None:
+                    raise InvalidRequestError("Duplicate parameter: 'data'. Parts are sent one by one.", "data")
                 added = await uploads.add_part(backend, tenant, upload_id, part.content)
         if added is None:
             raise InvalidRequestError("Missing required parameter: 'data'.", "data", "missing_required_parameter")

@@ -6,6 +6,7 @@ place of another. Not for what is served.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from typing import Final
@@ -27,7 +28,8 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # Python adds the address, which is told anyway
-        raise ConfigError(f"Cannot serve on {host}, port {port}: {reason}. Choose another --port.") from None
+        mend = "--port" if error.errno in {errno.EADDRINUSE, errno.EACCES} else "--host"
+        raise ConfigError(f"Cannot serve on {host}, port {port}: {reason}. Choose another {mend}.") from None
 
 
 def url(listener: socket.socket) -> str:

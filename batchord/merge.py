@@ -28,6 +28,13 @@ async def freely() -> None:
     """Keep nothing: for a reader without a lease."""
 
 
+async def kept_up(chunks: AsyncIterator[bytes], keep: Keep) -> AsyncIterator[bytes]:
+    """Give chunks on, and keep the reader's lease with each: of what they hold maybe nothing is ever written."""
+    async for chunk in chunks:
+        await keep()
+        yield chunk
+
+
 class HasLine(Protocol):
     """What can be merged: something that is said of a line of the input."""
 

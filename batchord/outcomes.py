@@ -14,6 +14,7 @@ import msgspec
 from batchord.contract import LineError, line_id, produced_file_id
 from batchord.errors import BatchordError, BlobNotFoundError
 from batchord.lifecycle import Outcome
+from batchord.merge import kept_up
 from batchord.shard_file import PartLine, Trace, decode_attempts, encode_trace, read_lines
 from batchord.storage import paths
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from batchord.contract import OutcomePart
+    from batchord.merge import Keep
     from batchord.state.batches import BatchRecord
     from batchord.storage import Blobs
 
@@ -61,27 +63,34 @@ _decode_status = msgspec.json.Decoder(_Status).decode
 decode_outcome = msgspec.json.Decoder(OutcomeLine).decode
 
 
-async def numbered(blobs: Blobs, record: BatchRecord, part: OutcomePart) -> AsyncGenerator[PartLine]:
+async def numbered(blobs: Blobs, record: BatchRecord, part: OutcomePart, keep: Keep) -> AsyncGenerator[PartLine]:
     """Give the lines of a produced file of the last round that ended; none if it has no such file.
 
-    The number is 0 where the storage had lost the line before it was sent, so that nobody knows which it was.
+    The number is 0 where the storage had lost the line before it was sent, so that nobody knows which it was. Such
+    lines stand between others.
 
     Raises:
         BlobNotFoundError: the file is gone.
-        ForeignOutcomeError: the file is damaged.
+        ForeignOutcomeError: a line of the file is not of this batch, or not in its place.
+        msgspec.DecodeError: a line of the file is none of an output or error file.
     """
-    number = 0
+    batch_id, number = record.batch.id, 0
+    lost_id = line_id(batch_id, 0)
     if file_id := record.files.get(part):
-        async for raw in read_lines(blobs.stream(paths.file(file_id))):
-            number = await _number(record.batch.id, decode_outcome(raw).id, number)
-            yield PartLine(number, msgspec.Raw(raw), _NO_TRACE)
+        async for raw in read_lines(kept_up(blobs.stream(paths.file(file_id)), keep)):
+            outcome_id = decode_outcome(raw).id
+            if outcome_id == lost_id:
+                yield PartLine(0, msgspec.Raw(raw), _NO_TRACE)
+            else:
+                number = await _number(batch_id, outcome_id, number)
+                yield PartLine(number, msgspec.Raw(raw), _NO_TRACE)
 
 
-async def traced(blobs: Blobs, record: BatchRecord, part: OutcomePart) -> AsyncGenerator[PartLine]:
+async def traced(blobs: Blobs, record: BatchRecord, part: OutcomePart, keep: Keep) -> AsyncGenerator[PartLine]:
     """Give the same, each with what was tried for it, where that is still known."""
     attempts = _attempts(blobs, record)
     number, trace = 0, _NO_TRACE
-    async for line in numbered(blobs, record, part):
+    async for line in numbered(blobs, record, part, keep):
         while number < line.line:
             following = await anext(attempts, None)
             number, trace = following or (_GAP_MOST, _NO_TRACE)
@@ -98,7 +107,7 @@ async def _attempts(blobs: Blobs, record: BatchRecord) -> AsyncIterator[tuple[in
 
 
 async def _number(batch_id: str, outcome_id: str, after: int) -> int:
-    for number in count(after + 1 if after else 0):
+    for number in count(after + 1):
         if line_id(batch_id, number) == outcome_id:
             return number
         if number % _AT_ONCE == 0:

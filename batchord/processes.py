@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LIFELINE_ENV = "BATCHORD_LIFELINE_FD"
 PAUSES_S = (0.5, 1.0, 3.0, 10.0)
 EARLY_S = 5.0
+LOG_MOST_BYTES = 50_000_000
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class Fleet:
         """
         if self._terminated:
             return
+        keep_short(self._log_path)
         now = time.monotonic()
         for member in self._members:
             if not member.revive(now):
@@ -235,6 +238,13 @@ def end_stranger(pid: int, recorded: str, timeout_s: float) -> bool:
         while identity(pid) == recorded and time.monotonic() < deadline:
             time.sleep(0.02)
     return identity(pid) != recorded
+
+
+def keep_short(log: Path, most_bytes: int = LOG_MOST_BYTES) -> None:
+    """Begin a log anew that has grown too long; what it held is beside it, as `NAME.1`. Its writers must append."""
+    if log.stat().st_size > most_bytes:
+        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+        os.truncate(log, 0)
 
 
 def last_lines(path: Path, count: int = 10) -> str:

@@ -19,6 +19,12 @@ def _http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _variable_name(name: str) -> str:
+    if name and not name.isidentifier():
+        raise ValueError("must be the name of a variable, such as OPENAI_API_KEY, and never the key")
+    return name
+
+
 class OwnPrice(BaseModel):
     """What an operator pays, in dollars a million tokens; cached input costs what other input does if not said."""
 
@@ -37,7 +43,7 @@ class Provider(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     kind: Literal["openai", "simulated"] = "openai"
     base_url: Annotated[str, AfterValidator(_http_url)] = ""
-    api_key_env: str = ""
+    api_key_env: Annotated[str, AfterValidator(_variable_name)] = ""
     models: tuple[str, ...] = ("*",)
     prices: dict[str, OwnPrice] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchord.errors import BatchordError, ConfigError
@@ -16,7 +17,17 @@ from batchord.windows import window_seconds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic_core import ErrorDetails
+
 OPENAI_BASE_URL = "https://api.openai.com/v1"
+_REDIS_SCHEMES: Final = {"redis", "rediss", "unix", "redis+socket"}
+_WORDS: Final = {
+    "dict_type": "Input should be a table",
+    "extra_forbidden": "There is no such setting",
+    "model_type": "Input should be a table such as { input = 1.0, output = 2.0 }",
+    "tuple_type": 'Input should be a list such as ["a", "b"]',
+}
+"""What replaces pydantic's words where they are Python's, by the kind of the problem."""
 
 
 class Settings(BaseSettings):
@@ -28,6 +39,7 @@ class Settings(BaseSettings):
     storage_url: str = Field(default="", repr=False)
     providers: Path | None = None
     data_dir: Path = Path("batchord-data")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(str.upper)] = "INFO"
 
     max_lines: int = Field(default=1_000_000, ge=1)
     max_line_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
@@ -45,7 +57,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     max_upload_bytes: int = Field(default=8 * 1024**3, ge=1)
     max_part_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=16 * 1024 * 1024, ge=1024)
     upload_life_s: int = Field(default=3_600, ge=1)
 
     visibility_timeout_s: float = Field(default=60, gt=0)
@@ -56,6 +68,18 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(default=600, ge=0)
     retention_s: int = Field(default=30 * 86_400, ge=60)
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, redis_url: str) -> str:
+        try:
+            url = urlsplit(redis_url)
+            is_one = url.scheme in _REDIS_SCHEMES and url.port != 0
+        except ValueError:  # the port is none, or brackets are not closed
+            is_one = False
+        if not is_one:
+            raise ValueError("not the URL of a Redis; write for example redis://127.0.0.1:6379/0 or unix:///path")
+        return redis_url
+
     @field_validator("completion_windows", mode="before")
     @classmethod
     def _split_windows(cls, windows: object) -> object:
@@ -64,6 +88,8 @@ class Settings(BaseSettings):
     @field_validator("completion_windows")
     @classmethod
     def _check_windows(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
+        if not windows:
+            raise ValueError("there must be one at least, such as 24h")
         try:
             return tuple(window for window in windows if window_seconds(window))
         except BatchordError as error:
@@ -159,8 +185,10 @@ def _explain(prefix: str, error: ValidationError) -> list[str]:
     upper = prefix.isupper()
     fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
     return [
-        f"{prefix}{field.upper() if upper else field}: {problem['msg'].removeprefix('Value error, ')}".replace(
-            ".:", ":"
-        )
+        f"{prefix}{field.upper() if upper else field}: {_words(problem)}".replace(".:", ":")
         for field, problem in zip(fields, problems, strict=True)
     ]
+
+
+def _words(problem: ErrorDetails) -> str:
+    return _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))

@@ -39,7 +39,7 @@ async def _fill_window(context: Context, batch_id: str, provider: str) -> None:
 
 async def has_more(context: Context, record: BatchRecord) -> bool:
     """Whether any shard is open, or will be."""
-    return await has_open(context, record) or (is_running(record) and _has_planned(record))
+    return await has_open(context, record) or (is_running(record) and has_planned(record))
 
 
 def is_running(record: BatchRecord) -> bool:
@@ -47,7 +47,8 @@ def is_running(record: BatchRecord) -> bool:
     return record.batch.status is Status.IN_PROGRESS and not record.is_past_deadline(time.time())
 
 
-def _has_planned(record: BatchRecord) -> bool:
+def has_planned(record: BatchRecord) -> bool:
+    """Whether the batch has shards that were never opened."""
     return any(counts.opened < counts.planned for counts in record.shards.values())
 
 

@@ -17,7 +17,7 @@ from batchord.shard_file import encode_attempts
 from batchord.state import batches, files, keys, retired, rounds
 from batchord.storage import paths
 from workers import produced
-from workers.feed import has_more, has_open
+from workers.feed import has_more, has_open, has_planned
 from workers.lease import alone
 from workers.patience import patiently
 
@@ -82,8 +82,12 @@ async def _files(context: Context, record: BatchRecord, lease: Lease) -> dict[st
 
 
 def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIterator[PartLine]]:
+    """Give the lines of the error file; a batch that was at its end before it was cancelled was so by its deadline.
+
+    That stays so however often the file is written: its id always has the same bytes.
+    """
     code, message = ("batch_expired", EXPIRED_MESSAGE)
-    if record.batch.status is Status.CANCELLING:
+    if record.batch.finalizing_at is None:
         code, message = ("batch_cancelled", CANCELLED_MESSAGE)
     unsent = unopened(context.blobs, record, LineError(code, message), lease.keep)
     return [*sealed(context.blobs, record, ["errors"], lease.keep), *unsent]
@@ -120,8 +124,8 @@ async def _conclude(context: Context, ending: BatchObject, fields: Mapping[str, 
     while (record := await context.state.run(batches.read(ending.id))) and _is_ending(record.batch):
         if record.batch.round != ending.round:
             return
-        unopened_shards = any(counts.opened < counts.planned for counts in record.shards.values())
-        target = lifecycle.ending(record.batch.status, has_expired=unopened_shards or record.expired_lines > 0)
+        has_expired = has_planned(record) or record.expired_lines > record.kept_expired_lines
+        target = lifecycle.ending(record.batch.status, has_expired=has_expired)
         ended = {**fields, "ended_ms": int(time.time() * 1000)}
         move = batches.transition(ending.id, lifecycle.to(target), time.time(), ended, round_=ending.round)
         await context.state.run(move)

@@ -11,10 +11,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from batchord.contract import BatchProblem
 from batchord.errors import BatchordError, BlobNotFoundError
 from batchord.lifecycle import Outcome
-from batchord.merge import merged
+from batchord.merge import kept_up, merged
 from batchord.outcomes import ForeignOutcomeError, decode_outcome, numbered, traced
 from batchord.selection import read_selection
 from batchord.shard_file import encode_part
@@ -54,7 +56,7 @@ async def replan(context: Context, record: BatchRecord, lease: Lease) -> None:
         selection = await read_selection(context.blobs, record.selection)
         kept = await _keep(context, record, selection, lease)
         await _lay(context, record, selection, shards, lease)
-    except (BlobNotFoundError, ForeignOutcomeError, _UnplannableError) as error:
+    except (BlobNotFoundError, ForeignOutcomeError, msgspec.DecodeError, _UnplannableError) as error:
         _LOGGER.warning("The retry of batch %s cannot begin: %s", batch.id, error)
         await context.state.run(rounds.withdraw(batch.id, batch.round))
         return
@@ -70,6 +72,7 @@ def _fields(kept: Counter[Outcome]) -> dict[str, Argument]:
         "failed": kept[Outcome.FAILED],
         "cancelled": kept[Outcome.CANCELLED],
         "expired": kept[Outcome.EXPIRED],
+        "kept_expired": kept[Outcome.EXPIRED],
         "sealed_succeeded": kept[Outcome.SUCCEEDED],
         "sealed_others": kept.total() - kept[Outcome.SUCCEEDED],
         "started_ms": int(time.time() * 1000),
@@ -81,12 +84,12 @@ async def _keep(context: Context, record: BatchRecord, selection: Selection, lea
     kept: Counter[Outcome] = Counter()
 
     async def successes() -> AsyncIterator[bytes]:
-        async for line in traced(context.blobs, record, "output"):
+        async for line in traced(context.blobs, record, "output", lease.keep):
             kept[Outcome.SUCCEEDED] += 1
             yield encode_part(line)
 
     async def others() -> AsyncIterator[bytes]:
-        async for line in traced(context.blobs, record, "errors"):
+        async for line in traced(context.blobs, record, "errors", lease.keep):
             if _is_kept(line, selection):
                 kept[decode_outcome(line.content).outcome] += 1
                 yield encode_part(line)
@@ -105,8 +108,8 @@ def _is_kept(line: PartLine, selection: Selection) -> bool:
 
 async def _lay(context: Context, record: BatchRecord, selection: Selection, shards: LaidShards, lease: Lease) -> None:
     """Lay the input's lines whose outcomes are not kept."""
-    others = _others(context, record, selection)
-    kept = merged([numbered(context.blobs, record, "output"), others])
+    others = _others(context, record, selection, lease)
+    kept = merged([numbered(context.blobs, record, "output", lease.keep), others])
     following = await anext(kept, None)
     async for line in _input(context, record, lease):
         if following is not None and line.number == following.line:
@@ -115,18 +118,17 @@ async def _lay(context: Context, record: BatchRecord, selection: Selection, shar
             await shards.add([_accepted(context, line)])
 
 
-async def _others(context: Context, record: BatchRecord, selection: Selection) -> AsyncIterator[PartLine]:
-    async for line in numbered(context.blobs, record, "errors"):
+async def _others(context: Context, record: BatchRecord, selection: Selection, lease: Lease) -> AsyncIterator[PartLine]:
+    async for line in numbered(context.blobs, record, "errors", lease.keep):
         if _is_kept(line, selection):
             yield line
 
 
 async def _input(context: Context, record: BatchRecord, lease: Lease) -> AsyncIterator[Line]:
     splitter = LineSplitter(sys.maxsize)
-    async for chunk in context.blobs.stream(paths.file(record.batch.input_file_id)):
+    async for chunk in kept_up(context.blobs.stream(paths.file(record.batch.input_file_id)), lease.keep):
         for line in splitter.feed(chunk):
             yield line
-        await lease.keep()
     for line in splitter.close():
         yield line
 

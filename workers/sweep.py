@@ -52,7 +52,7 @@ async def sweep(context: Context) -> None:
             await _unhindered(f"batch {batch_id}", look)
         await _unhindered("expired files", expire_files(context.state, context.blobs, time.time()))
         await _unhindered("expired uploads", expire_uploads(context.state, context.blobs, time.time()))
-        await _unhindered("batches to be removed", _remove_retired(context))
+        await _remove_retired(context)
         await context.state.run(leases.forget_dead(time.time()))
 
 
@@ -121,7 +121,7 @@ async def _remove_retired(context: Context) -> None:
     batch_ids = await context.state.run(retired.due(time.time(), _REMOVED_AT_ONCE))
     records = await context.state.run_all([batches.read(batch_id) for batch_id in batch_ids])
     for batch_id, record in zip(batch_ids, records, strict=True):
-        await _remove(context, batch_id, record)
+        await _unhindered(f"the removal of batch {batch_id}", _remove(context, batch_id, record))
 
 
 async def _remove(context: Context, batch_id: str, record: BatchRecord | None) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
+from typing import Final
 
 import click
 
 from batchord.cli import api, check, clients, keys, run, serve, worker
 from batchord.cli.exits import NOT_RUN, REFUSED
-from batchord.errors import BatchordError, InputRefusedError
+from batchord.errors import BatchordError, InputRefusedError, StateUnavailableError
+
+_WHICH_REDIS: Final = "BATCHORD_REDIS_URL says which Redis to ask; `batchord serve` names its own when it starts."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +54,9 @@ def main() -> None:
     except InputRefusedError as error:
         click.echo("\n".join(error.problems), err=True)
         sys.exit(REFUSED)
+    except StateUnavailableError as error:
+        click.echo(f"Error: {error} {_WHICH_REDIS}", err=True)
+        sys.exit(NOT_RUN)
     except BatchordError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(NOT_RUN)

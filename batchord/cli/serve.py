@@ -30,10 +30,15 @@ if TYPE_CHECKING:
 def serve(host: str | None, port: int | None, providers: Path | None, workers: int, data_dir: Path | None) -> None:
     """Serve OpenAI's Batch API from this machine: a private Valkey, workers and the API, in one command.
 
-    Point a client at it, and change nothing else: OpenAI(base_url="http://127.0.0.1:8080/v1"). Ctrl-C finishes the
-    requests in flight and keeps the rest; started again with the same data directory, it goes on from there.
+    Point a client at it, and change nothing else:
 
-    Without API keys (BATCHORD_API_KEYS) it serves this machine alone.
+    \b
+      OpenAI(base_url="http://127.0.0.1:8080/v1", api_key="unused")
+
+    Ctrl-C finishes the requests in flight and keeps the rest; started again with the same data directory, it goes on
+    from there.
+
+    Without API keys (BATCHORD_API_KEYS, or `batchord keys create`) it serves this machine alone.
 
     \b
     Exit codes: 0 ended by Ctrl-C or SIGTERM; 130 ended at once by a second one;
@@ -61,8 +66,8 @@ def _keep_up(fleet: LocalFleet, listener: socket.socket, *, needs_key: bool) -> 
             listener.close()  # so that no connection waits for an API that will not come again
         elif not is_up and (is_up := _answers(address)):
             key = "..." if needs_key else "unused"
-            where = fleet.settings.data_dir
-            click.echo(f'Serving: OpenAI(base_url="{address}/v1", api_key="{key}"). Data and logs: {where}')
+            where = f"Data and logs: {fleet.settings.data_dir}, Redis: {fleet.settings.redis_url}"
+            click.echo(f'Serving: OpenAI(base_url="{address}/v1", api_key="{key}"). {where}')
         time.sleep(POLL_S)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchord.settings import Settings
 
-_PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "fleet_size")
+_PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "fleet_size", "log_level")
 
 
 def worker_argv() -> list[str]:

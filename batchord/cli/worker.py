@@ -21,17 +21,17 @@ from batchord.state.connection import BlockingState
 @click.option(
     "--providers", type=click.Path(path_type=Path), help="The providers file, in place of BATCHORD_PROVIDERS."
 )
-@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
-def worker(providers: Path | None, log_level: str) -> None:
+@click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR.  [default: INFO]")
+def worker(providers: Path | None, log_level: str | None) -> None:
     """Run one worker of the fleet until SIGTERM, which drains it: requests in flight finish, the rest goes back.
 
     It takes lines from the Redis of BATCHORD_REDIS_URL and keeps bytes in BATCHORD_STORAGE_URL, which all workers and
     producers must share. Start as many as you like, on as many machines; a provider's limit is shared among them.
     """
-    given = {"providers": providers.resolve()} if providers else {}
-    settings = read_settings(**given)
+    given = {"providers": providers and providers.resolve(), "log_level": log_level}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     require_keys(load_routes(settings, os.environ), os.environ)
-    environment = {**server_environment(settings), "BATCHORD_LOG_LEVEL": log_level}
+    environment = server_environment(settings)
     sys.stdout.flush()
     argv = worker_argv()
     os.execve(argv[0], argv, environment)  # noqa: S606 (the project's own module, by the interpreter that runs this)

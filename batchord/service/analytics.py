@@ -31,7 +31,8 @@ class Percentiles:
 class Figures:
     """What some requests took. A line that a retry runs again is one more request, and what it took is added.
 
-    `requests` counts outcomes, those without an answer among them; tokens, times and costs are of the answers.
+    `requests` counts outcomes, those without an answer among them, but not the lines of shards that were never opened
+    since the batch was stopped before; tokens, times and costs are of the answers.
     Times are of the request that was answered, without waits and failed attempts before it. `cost` is in dollars, and
     None where an answer has no known price; `priced_cost` is the sum of those that have one.
     """

@@ -89,8 +89,10 @@ async def create(backend: Backend, tenant: str, order: Order, idempotency_key: s
         return record
     await _check_input(backend, tenant, order.input_file_id)  # what is refused uses no key up
     claim = once.claim(tenant, idempotency_key, Claim(fingerprint, new_batch_id()))
-    await backend.state.run(claim)
-    batch_id = await _claimed(backend, tenant, idempotency_key, fingerprint)
+    batch_id = ""
+    while not batch_id:  # again, where another's claim came to its end between the two
+        await backend.state.run(claim)
+        batch_id = await _claimed(backend, tenant, idempotency_key, fingerprint)
     return await _create(backend, tenant, order, lines, batch_id)
 
 

@@ -1,4 +1,4 @@
-"""New batches on their way to Redis: those that come at once share a round trip and a wait for the server's disk.
+"""Batches on their way to the fleet, new or for a retry: those that come at once share a wait for the server's disk.
 
 The wait takes up to a second where the append-only file is written once a second; one connection does it for all.
 """
@@ -14,6 +14,8 @@ from batchord.state import batches
 from batchord.state.connection import StateError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchord.contract import BatchObject
     from batchord.state.calls import Call
     from batchord.state.connection import State
@@ -22,28 +24,36 @@ _DISK_WAIT_MS: Final = 5_000
 
 
 class Entry:
-    """Writes new batches; a batch that is there already is left as it is."""
+    """Writes what makes a batch the fleet's, and is done when it is on the server's disk."""
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._grouped = Grouped[None, list["Call[Any]"], None](self._write)
+        self._grouped = Grouped[None, "Sequence[Call[Any]]", list[Any]](self._send)
 
     async def write(self, batch: BatchObject) -> None:
-        """Write a batch and wait until it is on the server's disk; only then is it the fleet's.
+        """Write a new batch; one that is there already is left as it is.
 
         Raises:
             StateUnavailableError: Redis does not answer, or did not write in time.
         """
-        await self._grouped.ask(None, batches.enter(batch, time.time()))
+        await self.send(batches.enter(batch, time.time()))
 
-    async def _write(self, groups: list[tuple[None, list[list[Call[Any]]]]]) -> list[list[None]]:
+    async def send(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Send calls in one round trip, and give their answers.
+
+        Raises:
+            StateUnavailableError: Redis does not answer, or did not write in time.
+        """
+        return await self._grouped.ask(None, calls)
+
+    async def _send(self, groups: list[tuple[None, list[Sequence[Call[Any]]]]]) -> list[list[list[Any]]]:
         ((_, entries),) = groups
         calls = [call for entry in entries for call in entry]
         try:
-            *_, is_durable = await self._state.run_all([*calls, batches.durable(_DISK_WAIT_MS)])
+            *answers, is_durable = await self._state.run_all([*calls, batches.durable(_DISK_WAIT_MS)])
         except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
-            await self._state.run_all(calls)
-            is_durable = True
+            answers, is_durable = await self._state.run_all(calls), True
         if not is_durable:
-            raise StateUnavailableError("Redis did not write a new batch to its disk in time.")
-        return [[None] * len(entries)]
+            raise StateUnavailableError("Redis did not write the batch to its disk in time.")
+        rest = iter(answers)
+        return [[[next(rest) for _ in entry] for entry in entries]]

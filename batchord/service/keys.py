@@ -11,7 +11,6 @@ import logging
 import re
 import secrets
 import time
-from contextlib import suppress
 from hashlib import sha256
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -25,6 +24,8 @@ from batchord.state.api_keys import ApiKey
 from batchord.state.connection import BlockingState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from batchord.service.backend import Backend
     from batchord.settings import Settings
 
@@ -40,6 +41,13 @@ _NO_KEY: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY). You can get one from whoever runs this server."
 )
+
+
+_STRANGE_HOST: Final = (
+    "Without an API key this server answers only requests that name this machine, as http://127.0.0.1 and "
+    f"http://localhost do; this one names {{host!r}}. {_HOW_TO}"
+)
+_SHOWN_CHARACTERS: Final = 100
 
 
 class ConfiguredKey(NamedTuple):
@@ -74,8 +82,11 @@ def _configured(number: int, entry: str) -> ConfiguredKey:
     return ConfiguredKey(tenant or DEFAULT_TENANT, _digest(key))
 
 
-async def authenticate(backend: Backend, authorization: str) -> str:
+async def authenticate(backend: Backend, authorization: str, named: Sequence[str] = ()) -> str:
     """Give the tenant that the value of an Authorization header, empty where there is none, speaks for.
+
+    `named` are the hosts that the request names as the server and as its origin. Where no key is needed they must be
+    this machine: else any page in a browser here could ask, under a name that leads here (DNS rebinding).
 
     Raises:
         KeyRefusedError: it holds no key, or one that is unknown or revoked.
@@ -89,9 +100,11 @@ async def authenticate(backend: Backend, authorization: str) -> str:
     found = await backend.state.run(api_keys.find(made[1] if made else ""))
     if made and found.key and _is_good(found.key, made[2]):
         return found.key.tenant
-    if not found.any_exists and not backend.keys and is_loopback(backend.settings.host):
-        return DEFAULT_TENANT
-    raise _refused(key)
+    if found.any_exists or backend.keys or not is_loopback(backend.settings.host):
+        raise _refused(key)
+    if strange := [host for host in named if not is_loopback(host)]:
+        raise KeyRefusedError(_STRANGE_HOST.format(host=strange[0][:_SHOWN_CHARACTERS]))
+    return DEFAULT_TENANT
 
 
 def _bearer(authorization: str) -> str:
@@ -150,11 +163,14 @@ def require_key(settings: Settings) -> bool:
     """
     if configured_keys(settings.api_keys):
         return True
-    with suppress(UnavailableError):  # nobody is let in while it is away, and no key is needed to say so
-        if not _any_is_kept(settings.redis_url):
-            _allow_without_key(settings.host)
-            return False
-    return True
+    try:
+        any_is_kept = _any_is_kept(settings.redis_url)
+    except UnavailableError as error:  # nobody is let in while it is away
+        _log.warning("Every request is answered 503 until Redis is there: %s", error)
+        return True
+    if not any_is_kept:
+        _allow_without_key(settings.host)
+    return any_is_kept
 
 
 def _any_is_kept(redis_url: str) -> bool:

@@ -44,7 +44,7 @@ async def find(backend: Backend, model: str) -> ServedModel:
     for served in await listing(backend):
         if served.model == model:
             return served
-    raise NotFoundError(f"The model '{model}' does not exist", "model", "model_not_found")
+    raise NotFoundError(f"The model '{model:.200}' does not exist", "model", "model_not_found")
 
 
 def _names(provider: Provider, catalogues: Mapping[str, Sequence[str]]) -> Iterator[str]:

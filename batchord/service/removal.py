@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, get_args
 
-from batchord.contract import OutcomePart, Produced, produced_file_id
+from batchord.contract import Produced, produced_file_id
 from batchord.errors import ConflictError
 from batchord.state import files, removal, retired
 from batchord.storage import paths
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from batchord.state.connection import State
     from batchord.storage import Blobs
 
-_PRODUCED: Final[tuple[Produced, ...]] = (*get_args(OutcomePart), "attempts")
+_PRODUCED: Final[tuple[Produced, ...]] = get_args(Produced)
 
 
 async def remove_batch(state: State, blobs: Blobs, record: BatchRecord) -> None:

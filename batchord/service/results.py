@@ -90,10 +90,10 @@ async def measure(backend: Backend, record: BatchRecord, query: ResultQuery) -> 
     """Find how far a query goes, before any of it is given.
 
     Raises:
-        NotFoundError: a file of the ended batch was deleted.
+        NotFoundError: a file of the batch was deleted, or its time is over.
     """
     batch = record.batch
-    if not record.has_started:
+    if _is_in_files(record):
         for file_id in record.files.values():
             await files.find(backend, batch.tenant, file_id)
     total, runs = batch.request_counts.total, not batch.status.is_terminal
@@ -180,7 +180,7 @@ async def _rows(backend: Backend, record: BatchRecord) -> AsyncGenerator[Row]:
         try:
             async for row in merged(await _streams(backend, record)):
                 if row.line > after:
-                    last = row.line
+                    last = max(last, row.line)
                     yield row
         except BlobNotFoundError:
             after = last
@@ -194,8 +194,8 @@ async def _rows(backend: Backend, record: BatchRecord) -> AsyncGenerator[Row]:
 
 
 async def _streams(backend: Backend, record: BatchRecord) -> list[AsyncIterator[Row]]:
-    if record.batch.status.is_terminal or not record.has_started:
-        return [_known(numbered(backend.blobs, record, part)) for part in ("output", "errors")]
+    if _is_in_files(record):
+        return [_known(numbered(backend.blobs, record, part, freely)) for part in ("output", "errors")]
     unsealed = await _unsealed(backend, record)
     numbers = {
         provider: [n for n in range(counts.first, counts.opened) if n not in unsealed[provider]]
@@ -203,6 +203,11 @@ async def _streams(backend: Backend, record: BatchRecord) -> list[AsyncIterator[
     }
     parts = outcomes_of(backend.blobs, record, numbers, ("output", "errors"), freely)
     return [*map(_known, parts), *(_going(backend, record, *shards) for shards in unsealed.items())]
+
+
+def _is_in_files(record: BatchRecord) -> bool:
+    """Whether all that is known stands in the files of the last round that ended, and nothing in parts."""
+    return record.batch.status.is_terminal or not record.has_started
 
 
 async def _unsealed(backend: Backend, record: BatchRecord) -> dict[str, list[int]]:

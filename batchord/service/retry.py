@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from batchord.broker import Step
-from batchord.errors import ConflictError, InvalidRequestError, NotFoundError, StateUnavailableError
+from batchord.errors import ConflictError, InvalidRequestError, NotFoundError
 from batchord.lifecycle import NEXT, Status
 from batchord.outcomes import decode_outcome
 from batchord.selection import Selection
@@ -15,7 +16,6 @@ from batchord.service import batches, files
 from batchord.shard_file import read_lines
 from batchord.state import batches as batch_state
 from batchord.state import retired, rounds
-from batchord.state.connection import StateError
 from batchord.storage import paths
 from batchord.windows import window_seconds
 
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from batchord.service.backend import Backend
     from batchord.state.batches import BatchRecord
-    from batchord.state.calls import Call
 
 REQUESTS_MOST: Final = 10_000
-_DISK_WAIT_MS: Final = 5_000
 
 
 async def retry(backend: Backend, tenant: str, batch_id: str) -> BatchRecord:
@@ -107,27 +105,24 @@ async def _select(backend: Backend, record: BatchRecord, param: str, wanted: dic
 async def _begin(backend: Backend, tenant: str, record: BatchRecord, selection: Selection) -> BatchRecord:
     """Move the batch into its next round, on the server's disk before this returns.
 
-    It is put on the sweep's list before, so that it is never off it, and after, so that no tidy takes it off again.
+    It is put on the sweep's list before, so that it is never off it, and once more after, at another time, so that a
+    tidy that looked in between does not take it off. All that is one message, so that nobody can die in between.
     """
     batch, now = record.batch, time.time()
+    deadline = int(now) + window_seconds(batch.completion_window)
     path = paths.selection(batch.id, batch.round + 1, uuid4().hex)
     await backend.blobs.put(path, selection.encode())
-    await backend.state.run(batch_state.activate(batch.id, now))
-    moved = await _durably(backend, rounds.retry(record, int(now) + window_seconds(batch.completion_window), path))
-    if not moved:
+    _, has_moved, _ = await backend.entry.send(
+        [
+            batch_state.activate(batch.id, now),
+            rounds.retry(record, deadline, path),
+            batch_state.activate(batch.id, math.nextafter(now, math.inf)),
+        ]
+    )
+    if not has_moved:
         await backend.blobs.delete([path])
         status = (await batches.find(backend, tenant, batch.id)).batch.status
         raise ConflictError(f"Cannot retry a batch with status '{status}'.")
-    await backend.state.run_all([batch_state.activate(batch.id, time.time()), retired.drop(batch.id)])
+    await backend.state.run(retired.drop(batch.id))
     await backend.ask(Step.PLAN, batch.id)
     return await batches.find(backend, tenant, batch.id)
-
-
-async def _durably(backend: Backend, call: Call[bool]) -> bool:
-    try:
-        moved, is_durable = await backend.state.run_all([call, batch_state.durable(_DISK_WAIT_MS)])
-    except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
-        return await backend.state.run(call)
-    if moved and not is_durable:
-        raise StateUnavailableError("Redis did not write the retry to its disk in time.")
-    return moved

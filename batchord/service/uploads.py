@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from hashlib import md5
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from batchord.contract import FileObject, assembled_file_id, new_part_id, new_upload_id
-from batchord.errors import BlobNotFoundError, GoneError, InvalidRequestError, NotFoundError
+from batchord.errors import BlobNotFoundError, GoneError, InvalidRequestError, NotFoundError, UnavailableError
 from batchord.service import purposes
 from batchord.service.incoming import RESERVED_S, Counted, too_large
 from batchord.state import files, uploads
@@ -150,7 +151,8 @@ async def cancel(backend: Backend, tenant: str, upload_id: str) -> Upload:
     await find_pending(backend, tenant, upload_id)
     if not await backend.state.run(uploads.cancel(upload_id)):
         raise _not_pending()
-    await backend.blobs.delete_folder(paths.upload(upload_id))
+    with suppress(UnavailableError):  # it is cancelled all the same, and the sweep deletes them
+        await backend.blobs.delete_folder(paths.upload(upload_id))
     return await find(backend, tenant, upload_id)
 
 

@@ -48,8 +48,9 @@ class ShardCounts:
 class BatchRecord:
     """A batch as the fleet knows it: the client's view, and what only the fleet needs.
 
-    `files` are the ids of the files of the last round that ended, which is `produced_round`, None if none has;
-    `selection` is the path of what the round's retry was asked for. One that is `removing` is nobody's any more.
+    `kept_expired_lines` are those that expired in an earlier round and were not asked for since; `files` are the ids of
+    the files of the last round that ended, which is `produced_round`, None if none has; `selection` is the path of what
+    the round's retry was asked for. One that is `removing` is nobody's any more.
     """
 
     batch: BatchObject
@@ -59,6 +60,7 @@ class BatchRecord:
     retries: int
     started_ms: int
     ended_ms: int
+    kept_expired_lines: int = 0
     files: Mapping[OutcomePart, str] = field(default_factory=dict)
     produced_round: int | None = None
     selection: str = ""
@@ -197,6 +199,7 @@ def _from_fields(fields: Mapping[str, str]) -> BatchRecord:
         retries=number("retries"),
         started_ms=number("started_ms"),
         ended_ms=number("ended_ms"),
+        kept_expired_lines=number("kept_expired"),
         files={part: fields[name] for part, name in _FILES.items() if fields.get(name)},
         produced_round=int(produced) if (produced := fields.get("produced_round")) else None,
         selection=fields.get("selection", ""),

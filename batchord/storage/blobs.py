@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import obstore
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 CHUNK_BYTES: Final = 1024 * 1024
+_RETRY: Final[dict[str, Any]] = {"retry_timeout": timedelta(seconds=20)}
+"""A client that waits for an answer is soon told that the storage is away; a step of the fleet tries again itself."""
 _PART_BYTES: Final = 5 * 1024 * 1024
 _SCHEMES: Final = frozenset({"file", "s3", "gs", "az", "abfs", "abfss"})
 _MAY_BE_SECRET: Final = re.compile(r"(?<=://)[^/\s]*@|\?[^\s\"]*")
@@ -36,7 +39,7 @@ def _open_store(url: str) -> ObjectStore:
             "BATCHORD_STORAGE_URL is not a storage's URL; "
             "write for example file:///srv/batchord, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
         )
-    options: dict[str, Any] = {"mkdir": True, "automatic_cleanup": True} if scheme == "file" else {}
+    options = {"mkdir": True, "automatic_cleanup": True} if scheme == "file" else {"retry_config": _RETRY}
     try:
         return from_url(url, **options)
     except (BaseError, OSError, ValueError) as error:

@@ -69,6 +69,8 @@ def test_it_says_in_one_line_how_to_use_it_and_ends_without_a_trace(tmp_path: Pa
         (line,) = server.running.out.splitlines()
         assert f'OpenAI(base_url="{server.base_url}", api_key="unused")' in line
         assert str(tmp_path / "data") in line
+        redis_url = line.rpartition("Redis: ")[2]
+        assert run_command(["health"], env={"BATCHORD_REDIS_URL": redis_url}).code == 0
         children = server.running.children()
         assert len(children) >= 3
         server.running.signal(signal.SIGINT)
@@ -235,8 +237,8 @@ def test_the_api_alone_serves_what_a_fleet_elsewhere_carries_out(tmp_path: Path)
         }
         (tmp_path / "api").mkdir()
         with Running(["api", "--port", "0"], tmp_path / "api", env) as alone:
-            wait_until(lambda: "Listening on " in alone.err, "it says where it listens")
-            address = alone.err.split("Listening on ")[1].split()[0]
+            wait_until(lambda: " on http" in alone.err, "it says where it listens")
+            address = alone.err.split("Starting the API on ")[1].split()[0]
             batch = create(server.client(base_url=f"{address}/v1"), "alone", count=3)
             assert wait_for_end(server.client(), batch.id).output_file_id is not None
             alone.signal(signal.SIGTERM)

@@ -25,9 +25,9 @@ class Api(httpx2.AsyncClient):
 
 @asynccontextmanager
 async def open_api(redis_url: str, folder: Path, **settings: Any) -> AsyncIterator[Api]:
-    """Run the API on this Redis, with the storage in this folder."""
-    app = create_app(Settings(redis_url=redis_url, storage_url=(folder / "storage").as_uri(), **settings))
+    """Run the API on this Redis, with the storage in this folder unless the settings have another one."""
+    app = create_app(Settings(**{"redis_url": redis_url, "storage_url": (folder / "storage").as_uri(), **settings}))
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), Api(transport=transport, base_url="http://batchord") as api:
+    async with app.router.lifespan_context(app), Api(transport=transport, base_url="http://127.0.0.1") as api:
         api.backend = app.state.backend
         yield api

@@ -53,9 +53,8 @@ ROUTES: Final[dict[tuple[str, str], dict[str, Any]]] = {
 async def ask(api: Api, method: str, path: str, key: str | None, ids: dict[str, str]) -> httpx2.Response:
     """Send one request of the table."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    return await api.request(
-        method, path.format(**UNKNOWN | {"model": "m"} | ids), headers=headers, **ROUTES[method, path]
-    )
+    content = ROUTES[method, path.partition("?")[0]]
+    return await api.request(method, path.format(**UNKNOWN | {"model": "m"} | ids), headers=headers, **content)
 
 
 async def made(api: Api) -> dict[str, str]:

@@ -13,7 +13,7 @@ from tests.integration.steps import BATCH, Result, Site, mixed_lines
 from tests.integration.steps_worker import READS, Died
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 
 FAILED = ["bad-1", "broken-3"]
@@ -28,11 +28,15 @@ async def backend_of(site: Site) -> AsyncIterator[Backend]:
 
 
 class Writes:
-    """Lets a backend die after its write of a number; everything of it fails from then on."""
+    """Lets a backend die after its write of a number; everything of it fails from then on.
 
-    def __init__(self, backend: Backend, number: int) -> None:
+    `meanwhile` happens after each of its writes.
+    """
+
+    def __init__(self, backend: Backend, number: int, meanwhile: Callable[[], Awaitable[None]]) -> None:
         self.made = 0
         self._number = number
+        self._meanwhile = meanwhile
         self._watch(backend.state, "_send")
         self._watch(backend.blobs, "put")
         self._watch(backend, "ask")
@@ -46,6 +50,7 @@ class Writes:
             answer = await original(*args)
             if name != "_send" or args[0][0].command[0] not in READS:
                 self.made += 1
+                await self._meanwhile()
             if self.made >= self._number:
                 raise Died
             return answer

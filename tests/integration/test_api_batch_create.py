@@ -169,6 +169,41 @@ async def test_requests_at_once_under_one_key_make_one_batch_and_no_stray_file(a
 
 
 @pytest.mark.parametrize("inline", [False, True])
+async def test_requests_at_once_to_two_processes_under_one_key_make_one_batch(
+    valkey: EmbeddedValkey, tmp_path: Path, *, inline: bool
+) -> None:
+    async with open_api(valkey.url, tmp_path) as api, open_api(valkey.url, tmp_path) as other:
+        body = await order(api, **({"requests": REQUESTS} if inline else {}))
+        key = {"Idempotency-Key": "key"}
+        answers = await asyncio.gather(*(each.post("/v1/batches", json=body, headers=key) for each in (api, other) * 5))
+        (batch_id,) = {answer.json()["id"] for answer in answers}
+        (input_file_id,) = {answer.json()["input_file_id"] for answer in answers}
+        assert await batch_ids(other) == [batch_id]
+        assert await file_ids(other) == [input_file_id]
+
+
+async def test_a_key_whose_day_ends_in_the_middle_of_a_request_makes_one_batch(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, key, run = await order(api), {"Idempotency-Key": "key"}, api.backend.state.run
+    claims = []
+
+    async def claimed_and_over(call: Call[Any]) -> Any:
+        answer = await run(call)
+        if call.command[0] == "SET":
+            claims.append(call.command[1])
+        if call.command[0] == "SET" and len(claims) == 1:
+            await run(Call(("DEL", call.command[1]), bool))
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.backend.state, "run", claimed_and_over)
+        answer = await api.post("/v1/batches", json=body, headers=key)
+    assert (answer.status_code, len(claims)) == (200, 2)
+    assert await batch_ids(api) == [answer.json()["id"]]
+
+
+@pytest.mark.parametrize("inline", [False, True])
 async def test_a_request_that_died_before_its_batch_was_written_is_made_good_under_the_same_id(
     api: Api, monkeypatch: pytest.MonkeyPatch, *, inline: bool
 ) -> None:

@@ -214,3 +214,33 @@ def test_each_command_says_what_it_does(command: str) -> None:
     result = CliRunner().invoke(commands, ["keys", command, "--help"])
     assert result.exit_code == 0
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "rebound.example"},
+        {"host": "rebound.example:8080"},
+        {"host": "10.0.0.1"},
+        {"host": "["},
+        {"origin": "https://page.example"},
+        {"origin": "null"},
+    ],
+)
+async def test_without_keys_a_page_in_a_browser_is_not_let_in(
+    valkey: EmbeddedValkey, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    async with open_api(valkey.url, tmp_path) as api:
+        answer = await api.get("/v1/files", headers=headers)
+        assert (answer.status_code, "BATCHORD_API_KEYS" in answer.text) == (401, True)
+        made_key = {"authorization": f"Bearer {made(valkey, 'team-b')}"}
+        assert (await api.get("/v1/files", headers=headers | made_key)).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "LOCALHOST:1", "[::1]:8080", "127.1.2.3"])
+async def test_without_keys_this_machine_is_let_in_by_any_of_its_names(
+    valkey: EmbeddedValkey, tmp_path: Path, host: str
+) -> None:
+    async with open_api(valkey.url, tmp_path) as api:
+        answer = await api.get("/v1/files", headers={"host": host, "origin": f"http://{host}"})
+    assert answer.status_code == 200

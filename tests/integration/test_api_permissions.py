@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pytest
 
 from app import create_app
-from batchord import lifecycle
-from batchord.lifecycle import Status
 from batchord.service import keys
 from batchord.settings import Settings
-from batchord.state import batches
 from batchord.state.connection import BlockingState
 from tests.integration.api import open_api
+from tests.integration.api_routes import KEYS, NEW_BATCH, ROUTES, UNKNOWN, ask, made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import httpx2
-
     from batchord.embedded import EmbeddedValkey
-    from tests.integration.api import Api
 
+OTHER = {"Authorization": "Bearer sk-other"}
 each_route = pytest.mark.parametrize(("method", "path"), ROUTES)
 each_route_with_an_id = pytest.mark.parametrize(
     ("method", "path"), [route for route in ROUTES if any(f"{{{name}}}" in route[1] for name in UNKNOWN)]
@@ -96,3 +91,43 @@ async def test_another_tenant_s_file_cannot_be_a_batch_s_input(valkey: EmbeddedV
         answer = await api.post("/v1/batches", json=new, headers={"Authorization": "Bearer sk-other"})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith(f"Cannot find file {ids['file_id']}")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/files?after={}", "file_id"),
+        ("/v1/files?order=asc&after={}", "file_id"),
+        ("/v1/batches?after={}", "batch_id"),
+        ("/v1/batches?active_first=true&after={}", "batch_id"),
+        ("/v1/batches?search={0}&after={0}", "batch_id"),
+    ],
+)
+async def test_a_page_after_another_tenant_s_id_is_answered_as_after_an_unknown_one(
+    valkey: EmbeddedValkey, tmp_path: Path, path: str, name: str
+) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        ids = await made(api)
+        foreign, unknown = [await api.get(path.format(id_), headers=OTHER) for id_ in (ids[name], UNKNOWN[name])]
+    assert foreign.status_code == unknown.status_code == 404
+    assert foreign.text.replace(ids[name], UNKNOWN[name]) == unknown.text
+
+
+async def test_another_tenant_s_part_cannot_be_completed_into_a_file(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        ids = await made(api)
+        part = (await ask(api, "POST", "/v1/uploads/{upload_id}/parts", "sk-owner", ids)).json()["id"]
+        own = (await ask(api, "POST", "/v1/uploads", "sk-other", {})).json()["id"]
+        answer = await api.post(f"/v1/uploads/{own}/complete", json={"part_ids": [part]}, headers=OTHER)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"Part '{part}' does not belong to this upload."
+
+
+async def test_of_two_authorization_headers_the_first_says_who_asks(valkey: EmbeddedValkey, tmp_path: Path) -> None:
+    owner, other, wrong = (("Authorization", f"Bearer sk-{name}") for name in ("owner", "other", "wrong"))
+    async with open_api(valkey.url, tmp_path, api_keys=KEYS) as api:
+        await made(api)
+        found = [await api.get("/v1/files", headers=[owner, other]), await api.get("/v1/files", headers=[other, owner])]
+        refused = await api.get("/v1/files", headers=[wrong, owner])
+    assert [len(answer.json()["data"]) for answer in found] == [2, 0]
+    assert refused.status_code == 401

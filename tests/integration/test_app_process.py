@@ -11,7 +11,7 @@ import sys
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -35,12 +35,15 @@ def environment(valkey: EmbeddedValkey, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def running(env: Mapping[str, str], *inherited: int) -> Iterator[tuple[subprocess.Popen[bytes], HTTPConnection]]:
+def running(
+    env: Mapping[str, str], *inherited: int, log: IO[bytes] | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], HTTPConnection]]:
     """Run the API with a socket of ours, and give it with a connection to it."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         fds = (listener.fileno(), *inherited)
-        process = subprocess.Popen(COMMAND, env={**env, **listening_environment(listener)}, cwd=ROOT, pass_fds=fds)
+        env = {**env, **listening_environment(listener)}
+        process = subprocess.Popen(COMMAND, env=env, cwd=ROOT, pass_fds=fds, stderr=log)
     try:
         with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
             yield process, connection

@@ -260,3 +260,15 @@ def test_a_stranger_that_ignores_the_request_is_killed_and_a_namesake_is_spared(
         assert fleet.pids == [pid]
         assert processes.end_stranger(pid, str(identity(pid)), timeout_s=0.05)
         assert fleet.pids == []
+
+
+def test_a_log_that_grew_too_long_begins_anew_and_what_it_held_stays_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "workers.log"
+    with path.open("ab") as log:
+        log.write(b"old\n")
+        log.flush()
+        processes.keep_short(path, most_bytes=4)
+        assert path.read_bytes() == b"old\n"
+        processes.keep_short(path, most_bytes=3)
+        log.write(b"new\n")
+    assert (path.read_bytes(), (tmp_path / "workers.log.1").read_bytes()) == (b"new\n", b"old\n")

@@ -120,6 +120,24 @@ async def test_lines_that_were_never_sent_run_in_a_retry(sites: Sites, stop: Any
         site.assert_tidy()
 
 
+@pytest.mark.parametrize(("stop", "code"), [(Site.cancel, "batch_cancelled"), (Site.pass_deadline, "batch_expired")])
+async def test_a_retry_of_some_lines_ends_as_they_end_and_not_as_the_others_had(
+    sites: Sites, stop: Any, code: str
+) -> None:
+    async with sites.new() as site:
+        site.submit(mixed_lines())
+        await site.carry_out(await site.until(Step.PLAN))
+        stop(site)
+        await ended(site)
+        await retry_some(site, custom_ids=["ok-4"])
+        await site.drive()
+        result, batch = site.result(), site.record().batch
+        assert (result.status, result.succeeded) == (Status.COMPLETED, ["ok-4"])
+        assert {each for _, each in result.unsuccessful} == {code}
+        assert (batch.expired_at, batch.cancelled_at) == (None, None)
+        site.assert_tidy()
+
+
 async def test_lines_that_the_storage_had_lost_run_in_a_retry(sites: Sites) -> None:
     async with sites.new() as site:
         site.submit(mixed_lines())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from batchord.contract import DEFAULT_TENANT
 from batchord.lifecycle import Status
 from batchord.service import retry
 from batchord.state import keys
+from batchord.storage import Blobs
 from tests.integration.retries import (
     ALL,
     FAILED,
@@ -35,8 +37,11 @@ from tests.integration.steps_trouble import (
     redis_fails,
 )
 from tests.integration.steps_worker import Died
+from workers.lease import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
     from tests.integration.steps_worker import Message
 
 
@@ -138,13 +143,20 @@ async def test_a_message_of_an_earlier_round_changes_nothing(sites: Sites, step:
         site.assert_tidy()
 
 
-async def test_a_request_for_a_retry_that_dies_after_any_write_is_carried_out_or_forgotten(sites: Sites) -> None:
+async def nothing(_site: Site) -> None:
+    """Nobody does anything in between."""
+
+
+@pytest.mark.parametrize("meanwhile", [nothing, Site.sweep])
+async def test_a_request_for_a_retry_that_dies_after_any_write_is_carried_out_or_forgotten(
+    sites: Sites, meanwhile: Callable[[Site], Awaitable[None]]
+) -> None:
     succeeded = set()
     for number in range(1, 20):
         async with sites.new(seed=number) as site, backend_of(site) as backend:
             site.submit(mixed_lines())
             await ended(site)
-            writes = Writes(backend, number)
+            writes = Writes(backend, number, partial(meanwhile, site))
             with suppress(Died):
                 await retry.retry(backend, DEFAULT_TENANT, BATCH)
             await site.drive()
@@ -156,4 +168,33 @@ async def test_a_request_for_a_retry_that_dies_after_any_write_is_carried_out_or
             assert site.redis.zscore(keys.RETIRED, BATCH)
         if writes.made < number:
             break
-    assert (succeeded, number > 4) == ({4, 6}, True)
+    assert (succeeded, number > 3) == ({4, 6}, True)
+
+
+async def test_the_plan_of_a_retry_keeps_its_lease_with_all_that_it_reads(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    stream, keep = Blobs.stream, Lease.keep
+
+    async def watched_stream(blobs: Blobs, path: str) -> AsyncGenerator[bytes]:
+        async for chunk in stream(blobs, path):
+            steps.append("read")
+            yield chunk
+
+    async def watched_keep(lease: Lease) -> None:
+        steps.append("keep")
+        await keep(lease)
+
+    async with sites.new() as site:
+        site.submit([line(f"bad-{number}", text="x" * 300_000) for number in range(20)])
+        await ended(site)
+        await retry_all(site)
+        plan = await site.until(Step.PLAN)
+        with monkeypatch.context() as patch:
+            patch.setattr(Blobs, "stream", watched_stream)
+            patch.setattr(Lease, "keep", watched_keep)
+            await site.carry_out(plan)
+        await site.drive()
+    assert steps.count("read") > 12
+    assert ["read"] * 3 not in [steps[start : start + 3] for start in range(len(steps))]

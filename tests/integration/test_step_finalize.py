@@ -92,6 +92,33 @@ async def test_a_cancel_after_any_write_loses_no_result(sites: Sites, trouble: T
     assert statuses == {Status.CANCELLED, Status.COMPLETED}
 
 
+async def test_a_file_that_was_there_before_a_cancel_is_the_same_after_it(sites: Sites) -> None:
+    seen: list[bytes] = []
+
+    def error_file(site: Site) -> bytes:
+        path = site.settings.data_dir / "storage" / "files" / produced_file_id(BATCH, "errors")
+        return path.read_bytes() if path.exists() else b""
+
+    async def past_the_deadline(site: Site) -> Message:
+        await site.carry_out(await site.until(Step.PLAN))
+        site.pass_deadline()
+        return await finalizing(site)
+
+    async def dies_and_is_cancelled(site: Site, victim: Worker, message: Message) -> None:
+        if not site.record().batch.status.is_terminal:
+            seen.append(error_file(site))
+            site.cancel()
+        await dies_and_is_redelivered(site, victim, message)
+
+    def check(site: Site) -> None:
+        assert error_file(site).startswith(seen[-1])
+        assert site.result().errors == error_file(site)
+        site.assert_tidy()
+
+    await each_moment(sites, past_the_deadline, dies_and_is_cancelled, check)
+    assert any(seen)
+
+
 async def test_finalizes_at_once_end_the_batch_once(sites: Sites) -> None:
     expected = await undisturbed(sites, mixed_lines())
     async with sites.new(workers=4) as site:

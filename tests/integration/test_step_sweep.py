@@ -221,6 +221,26 @@ async def test_a_file_whose_time_is_over_is_deleted_and_no_other(sites: Sites) -
         assert (site.redis.exists(keys.file(old)), site.redis.exists(keys.file(young))) == (0, 1)
 
 
+async def test_a_batch_that_cannot_be_removed_hinders_no_other(sites: Sites) -> None:
+    ids = ["batch_" + digit * 32 for digit in "01"]
+    async with sites.new() as site:
+        for batch_id in ids:
+            site.submit([line("ok-1")], batch_id)
+            await site.drive()
+        file = site.settings.data_dir / "storage" / "files" / str(site.record(ids[0]).batch.output_file_id)
+        file.unlink()
+        (file / "in-the-way").mkdir(parents=True)
+        for batch_id, due in zip(ids, (1, 2), strict=True):
+            site.redis.zadd(keys.RETIRED, {batch_id: due})
+            site.redis.hset(keys.batch(batch_id), "ended_ms", 1)
+        await site.sweep()
+        assert [site.redis.exists(keys.batch(batch_id)) for batch_id in ids] == [1, 0]
+        (file / "in-the-way").rmdir()
+        file.rmdir()
+        await site.sweep()
+        assert [site.redis.exists(keys.batch(batch_id)) for batch_id in ids] == [0, 0]
+
+
 async def test_a_batch_that_was_never_created_leaves_the_list_but_not_at_once(sites: Sites) -> None:
     async with sites.new(stall_s=100) as site:
         ages = {"batch_young": time.time() - 50, "batch_old": time.time() - 150}

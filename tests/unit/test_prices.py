@@ -156,7 +156,7 @@ def test_the_providers_file_sets_prices_exactly(tmp_path: Path) -> None:
         ('"gpt-*" = { input = -1, output = 1 }', "providers.x.prices.gpt-*.input: Input should be greater than"),
         ('"gpt-*" = { input = "much", output = 1 }', "providers.x.prices.gpt-*.input: Input should be a valid decimal"),
         ('"gpt-*" = { input = nan, output = 1 }', "providers.x.prices.gpt-*.input: Input should be a finite number"),
-        ('"gpt-*" = { input = 1, output = 1, out = 1 }', "providers.x.prices.gpt-*.out: Extra inputs"),
+        ('"gpt-*" = { input = 1, output = 1, out = 1 }', "providers.x.prices.gpt-*.out: There is no such setting"),
         ('"gpt-*" = 0.5', "providers.x.prices.gpt-*: "),
     ],
 )

@@ -51,6 +51,7 @@ def test_the_patterns_say_what_is_configured() -> None:
         {"timeout_s": 0},
         {"kind": "openia"},
         {"modles": ["x"]},
+        {"api_key_env": "sk-1"},
     ],
 )
 def test_a_wrong_provider_is_refused(wrong: dict[str, object]) -> None:

@@ -31,6 +31,37 @@ def test_a_wrong_variable_is_named_without_its_value(monkeypatch: pytest.MonkeyP
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("redis_url", "127.0.0.1:6379", "BATCHORD_REDIS_URL: not the URL of a Redis; write for example redis://"),
+        ("redis_url", "http://h/0", "BATCHORD_REDIS_URL: not the URL of a Redis"),
+        ("redis_url", "redis://h:s3cret", "BATCHORD_REDIS_URL: not the URL of a Redis"),
+        ("redis_url", "redis://[h", "BATCHORD_REDIS_URL: not the URL of a Redis"),
+        ("completion_windows", "", "BATCHORD_COMPLETION_WINDOWS: there must be one at least"),
+        ("completion_windows", "24h,soon", "BATCHORD_COMPLETION_WINDOWS: completion_window 'soon' is not a number of"),
+        ("log_level", "loud", "BATCHORD_LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_what_can(field: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(**{field: value})
+    assert str(caught.value).startswith(said)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "redis_url",
+    ["redis://h", "rediss://:p@h:6380/2", "unix:///a%20b/valkey.sock?db=1", "redis+socket:///a?virtual_host=1"],
+)
+def test_every_kind_of_redis_url_is_taken_as_it_is(redis_url: str) -> None:
+    assert read_settings(redis_url=redis_url).redis_url == redis_url
+
+
+def test_the_log_level_may_be_written_in_lower_case() -> None:
+    assert read_settings(log_level="debug").log_level == "DEBUG"
+
+
 def test_secrets_in_urls_are_not_shown() -> None:
     settings = read_settings(redis_url="redis://:hunter2@h/0", storage_url="s3://key:hunter3@b")
     assert "hunter" not in repr(settings)
@@ -77,7 +108,10 @@ def test_a_providers_file_is_read_in_its_order(tmp_path: Path) -> None:
         ("[providers]\na = 1\n", r"providers\.a is not a table"),
         ("[providers.a]\n", r"providers\.a: base_url"),
         ('[providers.a]\nbase_url="h"\n', r"providers\.a\.base_url: must start with http"),
-        ('[providers.a]\nbase_url="http://h"\nmax_concurency=3\n', r"providers\.a\.max_concurency"),
+        ('[providers.a]\nbase_url="http://h"\nmax_concurency=3\n', r"a\.max_concurency: There is no such setting"),
+        ('[providers.a]\nbase_url="http://h"\nmodels="m"\n', r"a\.models: Input should be a list"),
+        ('[providers.a]\nbase_url="http://h"\nprices={m=1}\n', r"a\.prices\.m: Input should be a table"),
+        ('[providers.a]\nbase_url="http://h"\nheaders="h"\n', r"a\.headers: Input should be a table"),
         ('[providers.A]\nbase_url="http://h"\n', r"providers\.A\.name"),
     ],
 )
@@ -93,8 +127,9 @@ def test_a_providers_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_routes(read_settings(providers=tmp_path / "gone.toml"), {})
 
 
-def test_a_key_written_into_the_file_is_refused_and_not_shown(tmp_path: Path) -> None:
-    path = providers_file(tmp_path, '[providers.a]\nbase_url="http://h"\napi_key="sk-secret"\n')
+@pytest.mark.parametrize("field", ["api_key", "api_key_env"])
+def test_a_key_written_into_the_file_is_refused_and_not_shown(tmp_path: Path, field: str) -> None:
+    path = providers_file(tmp_path, f'[providers.a]\nbase_url="http://h"\n{field}="sk-secret"\n')
     with pytest.raises(ConfigError, match="api_key") as caught:
         load_routes(read_settings(providers=path), {})
     assert "sk-secret" not in str(caught.value)
