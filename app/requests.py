@@ -26,6 +26,9 @@ _STREAMED: Final = re.compile(r"/v1/files|/v1/uploads/[^/]+/parts")
 """The paths whose POST reads its body bit by bit, and has bounds of its own."""
 _TOO_LARGE: Final = "The request body is larger than {most} bytes, the most that this path takes."
 _SILENT: Final = "Nothing more of the request body came for {silence_s} seconds."
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
+"""What is asked every few seconds and, while all is well, says nothing new."""
+_OK: Final = 200
 _GONE: Final = 499
 """What the log says of a request whose client did not wait for the answer; nobody is sent it."""
 
@@ -76,7 +79,10 @@ class _Trace:
     def log(self) -> None:
         """Write the request's line; the path as it was sent, so that nobody writes lines of their own."""
         path = self._scope["raw_path"].decode("ascii", "backslashreplace")
-        _log.info("%s %s %s %d %d ms", self.id, self._scope["method"], path, self.status_code or _GONE, self._ms())
+        level = logging.DEBUG if path in _PROBES and self.status_code == _OK else logging.INFO
+        _log.log(
+            level, "%s %s %s %d %d ms", self.id, self._scope["method"], path, self.status_code or _GONE, self._ms()
+        )
 
     def _ms(self) -> int:
         return round((time.monotonic() - self._began) * 1000)

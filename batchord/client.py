@@ -143,11 +143,13 @@ class Client:
         """Write the batch and wait until it is on the server's disk; only then is it the fleet's."""
         entry = batches.enter(batch, time.time())
         try:
-            *_, is_durable = self.state.run_all([*entry, batches.durable(_DISK_WAIT_MS)])
+            *_, is_new, is_durable = self.state.run_all([*entry, batches.durable(_DISK_WAIT_MS)])
         except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
             self.state.run_all(entry)
-            is_durable = True
+            is_new = is_durable = True
         if not is_durable:
+            if is_new:
+                self.state.run_all(batches.take_back(batch))
             raise StateUnavailableError(f"Redis did not write batch {batch.id} to its disk in time; submit it again.")
         self.ask(Step.PLAN, batch.id)
 

@@ -135,13 +135,14 @@ class BatchObject(_Wire):
     """A batch and whose it is; times are UTC epoch seconds.
 
     `round` counts the retries: 0 is the first pass over the lines. `output_expires_after_s` is how long produced files
-    are kept, None for ever.
+    are kept, None for ever. `once` is the digest of the Idempotency-Key that made it.
     """
 
     id: str
     tenant: str = DEFAULT_TENANT
     round: int = 0
     output_expires_after_s: int | None = None
+    once: str | None = None
     endpoint: str
     input_file_id: str
     completion_window: str

@@ -82,27 +82,28 @@ async def create(backend: Backend, tenant: str, order: Order, idempotency_key: s
     lines = await asyncio.to_thread(order.lines)  # others are served while 10,000 requests are looked at
     if not idempotency_key:
         return await _create(backend, tenant, order, lines, new_batch_id())
-    fingerprint = await asyncio.to_thread(order.fingerprint)
-    earlier = await _claimed(backend, tenant, idempotency_key, fingerprint)
+    key, fingerprint = once.digest(idempotency_key), await asyncio.to_thread(order.fingerprint)
+    earlier = await _claimed(backend, tenant, key, fingerprint)
     record = await backend.state.run(batch_state.read(earlier)) if earlier else None
     if record is not None and not record.removing:
         return record
     await _check_input(backend, tenant, order.input_file_id)  # what is refused uses no key up
-    claim = once.claim(tenant, idempotency_key, Claim(fingerprint, new_batch_id()))
+    claim = once.claim(tenant, key, Claim(fingerprint, new_batch_id()))
     batch_id = ""
     while not batch_id:  # again, where another's claim came to its end between the two
         await backend.state.run(claim)
-        batch_id = await _claimed(backend, tenant, idempotency_key, fingerprint)
-    return await _create(backend, tenant, order, lines, batch_id)
+        batch_id = await _claimed(backend, tenant, key, fingerprint)
+    return await _create(backend, tenant, order, lines, batch_id, key)
 
 
-async def _create(
-    backend: Backend, tenant: str, order: Order, lines: Sequence[bytes] | None, batch_id: str
+async def _create(  # noqa: PLR0913, PLR0917 (a batch, and what it is made of)
+    backend: Backend, tenant: str, order: Order, lines: Sequence[bytes] | None, batch_id: str, key: str | None = None
 ) -> BatchRecord:
     """Create the batch of this id, if there is none yet, and give it."""
     await _check_input(backend, tenant, order.input_file_id)
     file_id = order.input_file_id or (await _store(backend, tenant, lines or [])).id
-    await backend.entry.write(order.terms.batch(batch_id, file_id, time.time(), tenant))
+    batch = order.terms.batch(batch_id, file_id, time.time(), tenant)
+    await backend.entry.write(batch.model_copy(update={"once": key}))
     record = await batches.find(backend, tenant, batch_id)
     if lines is not None and file_id != record.batch.input_file_id:  # another was first with the same key
         await files.remove(backend, tenant, file_id)

@@ -27,7 +27,7 @@ async def remove_batch(state: State, blobs: Blobs, record: BatchRecord) -> None:
     """
     batch = record.batch
     if not await state.run(removal.condemn(record)):
-        raise ConflictError(f"Cannot delete a batch with status '{batch.status}'.")
+        raise ConflictError(f"Cannot delete a batch with status '{batch.status}'; cancel it, or wait for its end.")
     await state.run(retired.note(batch.id, 0))
     file_ids = _file_ids(record)
     found = await state.run_all([files.read(file_id) for file_id in file_ids])

@@ -98,6 +98,8 @@ def create(batch: BatchObject) -> Call[bool]:
         fields["metadata"] = msgspec.json.encode(batch.metadata)
     if batch.output_expires_after_s is not None:
         fields["output_expires_after_s"] = batch.output_expires_after_s
+    if batch.once is not None:
+        fields["once"] = batch.once
     return _CREATE.call([keys.batch(batch.id)], _flat(fields), is_one)
 
 
@@ -105,6 +107,15 @@ def enter(batch: BatchObject, now: float) -> list[Call[Any]]:
     """Write a new batch and put it on the lists, in an order in which a list may name one that is not there yet."""
     listed = listings.note(keys.tenant_batches(batch.tenant), batch.id, now)
     return [activate(batch.id, now), listed, create(batch)]
+
+
+def take_back(batch: BatchObject) -> list[Call[None]]:
+    """Undo `enter`, for a batch that nobody was told of and that no step has looked at."""
+    return [
+        Call(("DEL", keys.batch(batch.id)), nothing),
+        listings.drop(keys.tenant_batches(batch.tenant), [batch.id]),
+        Call(("ZREM", keys.ACTIVE, batch.id), nothing),
+    ]
 
 
 def activate(batch_id: str, now: float) -> Call[None]:
@@ -222,6 +233,7 @@ def _object(fields: Mapping[str, str]) -> BatchObject:
         id=fields["id"],
         tenant=fields.get("tenant", DEFAULT_TENANT),
         round=int(fields.get("round", 0)),
+        once=fields.get("once"),
         output_expires_after_s=int(life_s) if (life_s := fields.get("output_expires_after_s")) else None,
         endpoint=fields["endpoint"],
         input_file_id=fields["input_file_id"],

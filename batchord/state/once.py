@@ -18,15 +18,21 @@ class Claim(NamedTuple):
     batch_id: str
 
 
-def claim(tenant: str, key: str, wanted: Claim) -> Call[None]:
+def digest(key: str) -> str:
+    """Give what is kept of an Idempotency-Key."""
+    return sha256(key.encode()).hexdigest()
+
+
+def claim(tenant: str, digest: str, wanted: Claim) -> Call[None]:
     """Claim a key for a day, unless it is claimed already; `read` then says who has it."""
-    return Call(("SET", _name(tenant, key), " ".join(wanted), "NX", "EX", _LIFE_S), nothing)
+    return Call(("SET", keys.once(tenant, digest), " ".join(wanted), "NX", "EX", _LIFE_S), nothing)
 
 
-def read(tenant: str, key: str) -> Call[Claim | None]:
+def read(tenant: str, digest: str) -> Call[Claim | None]:
     """Give what a key stands for; None for a key that was not used for a day."""
-    return Call(("GET", _name(tenant, key)), lambda answer: Claim(*answer.decode().split()) if answer else None)
+    return Call(("GET", keys.once(tenant, digest)), lambda answer: Claim(*answer.decode().split()) if answer else None)
 
 
-def _name(tenant: str, key: str) -> str:
-    return keys.once(tenant, sha256(key.encode()).hexdigest())
+def forget(tenant: str, digest: str) -> Call[None]:
+    """Let a key be used anew: the batch that it made is removed."""
+    return Call(("DEL", keys.once(tenant, digest)), nothing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchord.lifecycle import Status
-from batchord.state import keys, listings, retired
+from batchord.state import keys, listings, once, retired
 from batchord.state.calls import Call, Script, is_one, nothing
 
 if TYPE_CHECKING:
@@ -27,5 +27,6 @@ def erase(record: BatchRecord) -> list[Call[None]]:
     return [
         Call(("DEL", keys.batch(batch.id), keys.analytics(batch.id), *lists), nothing),
         listings.drop(keys.tenant_batches(batch.tenant), [batch.id]),
+        *([once.forget(batch.tenant, batch.once)] if batch.once else []),
         retired.drop(batch.id),
     ]

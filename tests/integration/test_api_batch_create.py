@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from batchord.embedded import EmbeddedValkey
 from batchord.errors import BatchordError
+from batchord.lifecycle import Status
+from batchord.service.entry import Entry
 from batchord.state import batches, files, keys
 from batchord.state.calls import Call
 from batchord.storage import paths
@@ -21,14 +24,13 @@ from tests.integration.api_batches import (
     batch_ids,
     file_ids,
     order,
+    put_into,
     refusal,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    from batchord.embedded import EmbeddedValkey
 
 
 @pytest.fixture
@@ -100,6 +102,35 @@ async def test_a_server_without_an_append_only_file_takes_batches_too(api: Api) 
         assert (answer.status_code, await batch_ids(api)) == (200, [answer.json()["id"]])
     finally:
         await api.backend.state.run(Call(("CONFIG", "SET", "appendonly", "yes"), bool))
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "key"}])
+async def test_what_is_not_on_the_disk_in_time_is_taken_back_unless_a_repeat_would_be_the_same(
+    tmp_path: Path, key: dict[str, str]
+) -> None:
+    with EmbeddedValkey(tmp_path / "slow") as slow:
+        async with open_api(slow.url, tmp_path) as api:
+            body = await order(api)
+            api.backend.entry = Entry(api.backend.state, disk_wait_ms=1)
+            await api.backend.state.run(Call(("CONFIG", "SET", "appendfsync", "no"), bool))
+            refused = await api.post("/v1/batches", json=body, headers=key)
+            left = await batch_ids(api)
+            active = [batch_id for batch_id, _ in await api.backend.state.run(batches.active())]
+            await api.backend.state.run(Call(("CONFIG", "SET", "appendfsync", "everysec"), bool))
+            api.backend.entry = Entry(api.backend.state)
+            again = await api.post("/v1/batches", json=body, headers=key)
+    assert (refused.status_code, again.status_code, active) == (503, 200, left)
+    assert left == ([again.json()["id"]] if key else [])
+
+
+async def test_a_key_whose_batch_was_deleted_makes_another_batch(api: Api) -> None:
+    body, key = await order(api), {"Idempotency-Key": "key"}
+    first = (await api.post("/v1/batches", json=body, headers=key)).json()["id"]
+    await put_into(api, first, Status.FAILED)
+    assert (await api.delete(f"/v1/batches/{first}")).status_code == 200
+    second = (await api.post("/v1/batches", json=body, headers=key)).json()["id"]
+    assert await batch_ids(api) == [second]
+    assert second != first
 
 
 async def test_many_batches_created_at_once_are_all_there(api: Api) -> None:

@@ -115,7 +115,8 @@ async def test_a_removed_batch_is_gone(api: Api, status: Status) -> None:
 async def test_a_running_batch_cannot_be_removed(api: Api, status: Status) -> None:
     batch = await entered(api, status)
     answer = await api.delete(f"/v1/batches/{batch.id}")
-    assert (answer.status_code, answer.json()) == (409, refusal(f"Cannot delete a batch with status '{status}'."))
+    message = f"Cannot delete a batch with status '{status}'; cancel it, or wait for its end."
+    assert (answer.status_code, answer.json()) == (409, refusal(message))
     assert await batch_ids(api) == [batch.id]
 
 

@@ -55,16 +55,18 @@ def test_a_listing_tells_when_its_batches_were_put_there_and_which_are_not_on_it
 
 
 def test_of_two_claims_of_a_key_the_first_holds(state: BlockingState) -> None:
-    first, second = Claim("print-1", "batch_1"), Claim("print-2", "batch_2")
-    assert state.run(once.read("team", "key ☃")) is None
-    state.run_all([once.claim("team", "key ☃", first), once.claim("team", "key ☃", second)])
-    assert state.run(once.read("team", "key ☃")) == first
-    assert state.run(once.read("other", "key ☃")) is None
-    assert state.run(once.read("team", "key")) is None
+    first, second, key = Claim("print-1", "batch_1"), Claim("print-2", "batch_2"), once.digest("key ☃")
+    assert state.run(once.read("team", key)) is None
+    state.run_all([once.claim("team", key, first), once.claim("team", key, second)])
+    assert state.run(once.read("team", key)) == first
+    assert state.run(once.read("other", key)) is None
+    assert state.run(once.read("team", once.digest("key"))) is None
+    state.run(once.forget("team", key))
+    assert state.run(once.read("team", key)) is None
 
 
 def test_a_claim_goes_after_a_day(state: BlockingState) -> None:
-    state.run(once.claim("team", "key", Claim("print", "batch_1")))
+    state.run(once.claim("team", once.digest("key"), Claim("print", "batch_1")))
     (key,) = key_names(state)
     assert is_documented(key)
     assert 0 < state.run(Call(("TTL", key), int)) <= 86_400
