@@ -133,6 +133,6 @@ async def retrieve_file(file_id: str, backend: BackendDep, tenant: TenantDep) ->
 
 @router.delete("/{file_id}")
 async def delete_file(file_id: str, backend: BackendDep, tenant: TenantDep) -> DeletedFile:
-    """Delete a file, unless a batch that has not ended reads or writes it."""
+    """Delete a file; one that a running batch reads keeps its bytes until that batch has ended."""
     await files.remove(backend, tenant, file_id)
     return DeletedFile(id=file_id)

@@ -6,7 +6,6 @@ A retry that cannot be planned is taken back: the batch ends as it had ended, an
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from batchord.selection import read_selection
 from batchord.shard_file import encode_part
 from batchord.state import batches, rounds
 from batchord.storage import paths
-from batchord.validation import LineSplitter
+from batchord.validation import numbered_lines
 from batchord.validation.line import parse_line
 from batchord.validation.scan import directed
 from workers import produced
@@ -111,7 +110,8 @@ async def _lay(context: Context, record: BatchRecord, selection: Selection, shar
     others = _others(context, record, selection, lease)
     kept = merged([numbered(context.blobs, record, "output", lease.keep), others])
     following = await anext(kept, None)
-    async for line in _input(context, record, lease):
+    chunks = kept_up(context.blobs.stream(paths.file(record.batch.input_file_id)), lease.keep)
+    async for line in numbered_lines(chunks):
         if following is not None and line.number == following.line:
             following = await anext(kept, None)
         else:
@@ -122,15 +122,6 @@ async def _others(context: Context, record: BatchRecord, selection: Selection, l
     async for line in numbered(context.blobs, record, "errors", lease.keep):
         if _is_kept(line, selection):
             yield line
-
-
-async def _input(context: Context, record: BatchRecord, lease: Lease) -> AsyncIterator[Line]:
-    splitter = LineSplitter(sys.maxsize)
-    async for chunk in kept_up(context.blobs.stream(paths.file(record.batch.input_file_id)), lease.keep):
-        for line in splitter.feed(chunk):
-            yield line
-    for line in splitter.close():
-        yield line
 
 
 def _accepted(context: Context, line: Line) -> Accepted:

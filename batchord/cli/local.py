@@ -61,9 +61,7 @@ class LocalFleet:
     def start_workers(self) -> None:
         """Start the workers, and from now on drain them at Ctrl-C and SIGTERM."""
         numbers = [signal.SIGINT, signal.SIGTERM]
-        if (
-            signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-        ):  # as nohup sets it, for a terminal's end to mean nothing
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it, and so must what it started
             numbers.append(signal.SIGHUP)
         for number in numbers:
             self._open.callback(signal.signal, number, signal.signal(number, self._interrupt))

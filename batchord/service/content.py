@@ -11,14 +11,14 @@ import msgspec
 from batchord.errors import BlobNotFoundError, InvalidRequestError
 from batchord.service import files, partial
 from batchord.storage import paths
-from batchord.validation.splitter import LineSplitter
+from batchord.validation import numbered_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from batchord.contract import FileObject
     from batchord.service.backend import Backend
-    from batchord.validation.splitter import Line
+    from batchord.validation import Line
 
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -127,16 +127,12 @@ async def _growing(backend: Backend, file: FileObject) -> AsyncGenerator[tuple[i
 
 
 async def _stored(backend: Backend, file: FileObject) -> AsyncGenerator[tuple[int, bytes]]:
-    splitter = LineSplitter(backend.settings.max_line_bytes)
     try:
         async with aclosing(backend.blobs.stream(paths.file(file.id))) as chunks:
-            async for chunk in chunks:
-                for line in splitter.feed(chunk):
-                    yield line.number, _raw(line)
+            async for line in numbered_lines(chunks, backend.settings.max_line_bytes):
+                yield line.number, _raw(line)
     except BlobNotFoundError:
         raise files.not_found(file.id) from None
-    for line in splitter.close():
-        yield line.number, _raw(line)
 
 
 def _raw(line: Line) -> bytes:

@@ -102,8 +102,8 @@ async def remove(backend: Backend, tenant: str, file_id: str) -> None:
 
 async def expire_files(state: State, blobs: Blobs, now: float) -> None:
     """Delete the files whose time is over and that no batch reads, and bytes that came and became no file."""
-    needed = await _read_by_batches(state)
     while ids := await state.run(files.expired(now, _AT_ONCE)):
+        needed = await _read_by_batches(state)
         records = await state.run_all([files.read(file_id) for file_id in ids])
         found = [file for file in records if file is not None]
         abandoned = [file_id for file_id, file in zip(ids, records, strict=True) if file is None]

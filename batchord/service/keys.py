@@ -41,8 +41,6 @@ _NO_KEY: Final = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer auth "
     "(i.e. Authorization: Bearer YOUR_KEY). You can get one from whoever runs this server."
 )
-
-
 _STRANGE_HOST: Final = (
     "Without an API key this server answers only requests that name this machine, as http://127.0.0.1 and "
     f"http://localhost do; this one names {{host!r}}. {_HOW_TO}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -19,7 +18,7 @@ from batchord.shard_file import ShardInput, decode_part, read_part
 from batchord.state import batches, shards
 from batchord.state.keys import Shard
 from batchord.storage import paths
-from batchord.validation import LineSplitter
+from batchord.validation import numbered_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -161,15 +160,11 @@ class _Bodies:
 
 
 async def _input(backend: Backend, file_id: str) -> AsyncIterator[tuple[int, bytes]]:
-    splitter = LineSplitter(sys.maxsize)
     try:
-        async for chunk in backend.blobs.stream(paths.file(file_id)):
-            for line in splitter.feed(chunk):
-                yield line.number, line.raw or b""
+        async for line in numbered_lines(backend.blobs.stream(paths.file(file_id))):
+            yield line.number, line.raw or b""
     except BlobNotFoundError:
         return
-    for line in splitter.close():
-        yield line.number, line.raw or b""
 
 
 async def _rows(backend: Backend, record: BatchRecord) -> AsyncGenerator[Row]:

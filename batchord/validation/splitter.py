@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
@@ -72,6 +72,16 @@ class LineSplitter:
         self._held.clear()
         self._held_bytes = 0
         return raw
+
+
+async def numbered_lines(chunks: AsyncIterator[bytes], max_line_bytes: int = sys.maxsize) -> AsyncGenerator[Line]:
+    """Give the lines of a stream, however long they are unless a bound is named."""
+    splitter = LineSplitter(max_line_bytes)
+    async for chunk in chunks:
+        for line in splitter.feed(chunk):
+            yield line
+    for line in splitter.close():
+        yield line
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
