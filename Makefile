@@ -11,9 +11,10 @@ BIN := $(VENV)/bin
 # Stamps, written last: an install is done again when it was interrupted, or is older than its pins.
 SERVER := $(VENV)/.server-installed
 DEV := $(VENV)/.dev-installed
+BENCH := $(VENV)/.bench-installed
 UNFINISHED := $(VENV)/.installing
 
-.PHONY: help demo example test check bench lock clean
+.PHONY: help demo example test chaos check bench lock clean
 .NOTPARALLEL:
 
 help: ## Show this text
@@ -33,22 +34,26 @@ example: $(DEV) ## Embed the docs of Python's standard library with a local mode
 test: $(DEV) ## Run the tests (some of them: make test ARGS='-k seal')
 	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
 
+chaos: $(DEV) ## Kill, stop and cut everything, again and again, and look for what is lost
+	BATCHORD_CHAOS=long $(BIN)/python -m pytest tests/chaos --numprocesses=0 -s $(ARGS)
+
 check: $(DEV) ## Check format, lint, types and the layers, in seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(DEV) ## Measure the throughput here
+bench: $(BENCH) ## Measure it here, beside other tools
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' pyproject.toml
 
-# The second lock is a subset of the first, so that both environments run the same versions.
+# The later locks have the versions of the first, so that all environments run the same.
 lock: $(BIN)/uv ## Pin the dependencies of pyproject.toml (to their newest: make lock ARGS=--upgrade)
 	$(COMPILE) --extra server --group dev --output-file requirements-dev.lock $(ARGS)
 	$(COMPILE) --extra server --group build --constraint requirements-dev.lock --output-file requirements.lock $(ARGS)
+	$(COMPILE) --extra server --group bench --constraint requirements-dev.lock --output-file requirements-bench.lock $(ARGS)
 
 clean: ## Remove all that the other targets made
 	rm -rf $(VENV) demo-output example-output bench-output build dist
@@ -64,6 +69,11 @@ $(DEV): requirements-dev.lock pyproject.toml
 	@$(venv)
 	@$(call install,requirements-dev.lock)
 	@touch $(SERVER) $@
+
+$(BENCH): requirements-bench.lock pyproject.toml
+	@$(venv)
+	@$(call install,requirements-bench.lock)
+	@touch $(SERVER) $(DEV) $@
 
 $(BIN)/uv:
 	@$(venv)
