@@ -27,6 +27,6 @@ ENV PATH=/opt/batchord/bin:$PATH \
 USER 10001:10001
 WORKDIR /var/lib/batchord
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=20s --retries=3 CMD ["batchord", "health", "--worker"]
+HEALTHCHECK --interval=60s --timeout=15s --start-period=20s --retries=3 CMD ["batchord", "health", "--worker"]
 ENTRYPOINT ["batchord"]
 CMD ["worker"]

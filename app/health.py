@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable
 from typing import Final, Literal
 
@@ -63,7 +62,7 @@ async def readyz(backend: BackendDep, response: Response) -> Readiness:
 async def _workers(backend: Backend) -> int | None:
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            return len(await backend.state.run(leases.alive(time.time())))
+            return len(await backend.state.run(leases.alive()))
     except (UnavailableError, TimeoutError):
         return None
 

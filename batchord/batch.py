@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from batchord import lifecycle
 from batchord.broker import Step
-from batchord.errors import ConflictError, InputRefusedError, NotFoundError, UnavailableError
+from batchord.errors import (
+    ConflictError,
+    InputRefusedError,
+    NotFoundError,
+    StateUnavailableError,
+    UnavailableError,
+)
 from batchord.lifecycle import Status
 from batchord.progress import follow
 from batchord.results import decode_result
@@ -85,7 +91,10 @@ class Batch:
         Raises:
             ConflictError: the batch has ended otherwise.
         """
-        moved = self._client.state.run(batches.transition(self.id, lifecycle.to(Status.CANCELLING), time.time()))
+        cancelling = batches.transition(self.id, lifecycle.to(Status.CANCELLING), time.time())
+        (moved,), is_durable = self._client.write([cancelling])
+        if not is_durable:
+            raise StateUnavailableError(f"Redis did not write the cancelling of {self.id} to its disk; try again.")
         status = self.status
         if not moved and status not in {Status.CANCELLING, Status.CANCELLED}:
             raise ConflictError(f"Cannot cancel a batch with status '{status}'.")

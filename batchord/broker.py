@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from celery import Celery
-from kombu.exceptions import OperationalError
-
 from batchord.errors import StateUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from celery import Celery
 
 CONTROL_QUEUE: Final = "control"
 
@@ -45,6 +44,8 @@ def celery_url(redis_url: str) -> str:
 
 def create_producer(redis_url: str) -> Celery:
     """Give a Celery app that can only send: what a program needs that hands batches to a running fleet."""
+    from celery import Celery  # noqa: PLC0415 (slow to import: not before something is sent)
+
     app = Celery("batchord", broker=celery_url(redis_url), set_as_current=False)
     app.conf.update(MESSAGE_SETTINGS)
     return app
@@ -72,6 +73,8 @@ def send(app: Celery, step: Step, *args: str | int) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 (as above)
+
     try:
         yield
     except OperationalError as error:

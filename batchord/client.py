@@ -28,11 +28,12 @@ from batchord.state.keys import Shard
 from batchord.storage import BlockingBlobs, paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from celery import Celery
 
     from batchord.state.batches import BatchRecord
+    from batchord.state.calls import Call
 
 
 _DISK_WAIT_MS: Final = 5_000
@@ -88,6 +89,14 @@ class Client:
         with suppress(StateUnavailableError):
             send(self._producer, step, *args)
 
+    def write(self, calls: Sequence[Call[Any]]) -> tuple[list[Any], bool]:
+        """Send calls, and give their answers and whether they are on the server's disk."""
+        try:
+            *answers, is_durable = self.state.run_all([*calls, batches.durable(_DISK_WAIT_MS)])
+        except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
+            return self.state.run_all(calls), True
+        return answers, is_durable
+
     def revive(self, *batch_ids: str) -> None:
         """Make batches ready to go on whose fleet is known to be dead, as after a run that was killed.
 
@@ -110,7 +119,7 @@ class Client:
         for provider in record.shards:
             for number, _ in self.state.run(shards.open_numbers(record.batch.id, provider)):
                 shard = Shard(record.batch.id, provider, number)
-                self.state.run_all([shards.disown(shard), shards.touch(shard, 0)])
+                self.state.run_all([shards.disown(shard), shards.hurry(shard)])
 
     def close(self) -> None:
         """Close every connection."""
@@ -141,12 +150,7 @@ class Client:
 
     def _create(self, batch: BatchObject) -> None:
         """Write the batch and wait until it is on the server's disk; only then is it the fleet's."""
-        entry = batches.enter(batch, time.time())
-        try:
-            *_, is_new, is_durable = self.state.run_all([*entry, batches.durable(_DISK_WAIT_MS)])
-        except StateError:  # a server without an append-only file keeps nothing on disk, as its operator chose
-            self.state.run_all(entry)
-            is_new = is_durable = True
+        (*_, is_new), is_durable = self.write(batches.enter(batch, time.time()))
         if not is_durable:
             if is_new:
                 self.state.run_all(batches.take_back(batch))

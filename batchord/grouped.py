@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -13,57 +13,58 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
-class _Asked(NamedTuple, Generic[K, V, R]):
-    key: K
-    value: V
-    answer: asyncio.Future[R]
-
-
 class Grouped(Generic[K, V, R]):
-    """Sends the values of one key together. `send` takes the groups and gives the answers, both in the same order."""
+    """Sends the values of one key together. `send` takes the groups and gives the answers, both in the same order.
+
+    A group gathers for `gather_s` at least: the round trip costs more CPU than what it carries.
+    """
 
     def __init__(
-        self, send: Callable[[list[tuple[K, list[V]]]], Awaitable[Sequence[Sequence[R]]]], most: int = 500
+        self,
+        send: Callable[[list[tuple[K, list[V]]]], Awaitable[Sequence[Sequence[R]]]],
+        most: int = 500,
+        gather_s: float = 0,
     ) -> None:
         self._send = send
         self._most = most
-        self._asked: list[_Asked[K, V, R]] = []
+        self._gather_s = gather_s
+        self._asked: list[tuple[K, V, asyncio.Future[R]]] = []
         self._sender: asyncio.Task[None] | None = None
 
-    async def ask(self, key: K, value: V) -> R:
-        """Send a value with the next group and wait for its answer."""
-        asked = _Asked[K, V, R](key, value, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
+    def ask(self, key: K, value: V) -> asyncio.Future[R]:
+        """Send a value with the next group; the answer is to be awaited."""
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._asked.append((key, value, answer))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all())
-        return await asked.answer
+        return answer
+
+    async def flush(self) -> None:
+        """Wait until all that was asked so far is answered."""
+        if self._sender is not None:
+            await asyncio.shield(self._sender)
 
     async def _send_all(self) -> None:
         while self._asked:
-            await asyncio.sleep(0)
+            await asyncio.sleep(self._gather_s)
             taken, self._asked = self._asked[: self._most], self._asked[self._most :]
             await self._send_one(taken)
         self._sender = None
 
-    async def _send_one(self, taken: list[_Asked[K, V, R]]) -> None:
-        groups: dict[K, list[_Asked[K, V, R]]] = {}
-        for asked in taken:
-            groups.setdefault(asked.key, []).append(asked)
+    async def _send_one(self, taken: list[tuple[K, V, asyncio.Future[R]]]) -> None:
+        groups: dict[K, tuple[list[V], list[asyncio.Future[R]]]] = {}
+        for key, value, answer in taken:
+            values, waiting = groups.setdefault(key, ([], []))
+            values.append(value)
+            waiting.append(answer)
         try:
-            answers = await self._send([(key, [asked.value for asked in group]) for key, group in groups.items()])
+            answers = await self._send([(key, values) for key, (values, _) in groups.items()])
         except Exception as error:  # noqa: BLE001 (whoever asked gets it)
-            for asked in taken:
-                _settle(asked.answer, error)
+            for _, _, answer in taken:
+                if not answer.done():
+                    answer.set_exception(error)
             return
-        for group, group_answers in zip(groups.values(), answers, strict=True):
-            for asked, answer in zip(group, group_answers, strict=True):
-                _settle(asked.answer, answer)
-
-
-def _settle(future: asyncio.Future[R], answer: R | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+        for (_, waiting), group_answers in zip(groups.values(), answers, strict=True):
+            for answer, given in zip(waiting, group_answers, strict=True):
+                if not answer.done():
+                    answer.set_result(given)

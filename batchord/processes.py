@@ -55,8 +55,8 @@ class Fleet:
     """`size` processes of one command, each in its own session: what the terminal sends reaches only their owner.
 
     They learn of the owner's death by their end of a pipe, see `watch_lifeline`. The descriptors `keep_open` stay open
-    in each for as long as it lives. What they print is appended to `log_path`. As a context it starts them, and kills
-    those that are left at its end. Not for more than one thread.
+    in each for as long as it lives. What they print is appended to `log_path`, or else to the owner's own output. As
+    a context it starts them, and kills those that are left at its end. Not for more than one thread.
     """
 
     def __init__(  # noqa: PLR0913 - what a process is made of
@@ -65,7 +65,7 @@ class Fleet:
         size: int,
         *,
         env: Mapping[str, str],
-        log_path: Path,
+        log_path: Path | None = None,
         keep_open: Sequence[int] = (),
         pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
@@ -76,6 +76,7 @@ class Fleet:
         self._keep_open = keep_open
         self._pauses_s = pauses_s
         self._members: list[_Member] = []
+        self._leaving: list[subprocess.Popen[bytes]] = []
         self._lifeline = contextlib.ExitStack()
         self._terminated = False
 
@@ -88,8 +89,13 @@ class Fleet:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that run now."""
-        return [member.process.pid for member in self._members if member.process.poll() is None]
+        """The processes that run now, those among them that have been told to end too."""
+        return [process.pid for process in self._processes if process.poll() is None]
+
+    @property
+    def staying(self) -> list[int]:
+        """The process at each place of the fleet: it runs, or will be started again."""
+        return [member.process.pid for member in self._members]
 
     def start(self) -> None:
         """Start every process; none is left when one cannot be started (OSError)."""
@@ -98,10 +104,24 @@ class Fleet:
         self._lifeline.callback(os.close, self._lifeline_fd)
         try:
             for _ in range(self._size):
-                self._members.append(_Member(self._spawn, EarlyDeaths(self._pauses_s)))
+                self.grow()
         except BaseException:
             self.kill()
             raise
+
+    def grow(self) -> None:
+        """Start one process more, unless they have been told to end."""
+        if self._terminated:
+            return
+        self._members.append(_Member(self._spawn, EarlyDeaths(self._pauses_s)))
+
+    def shrink(self) -> None:
+        """Tell the youngest process to drain, and start none in its place."""
+        if self._terminated:
+            return
+        leaving = self._members.pop().process
+        leaving.terminate()
+        self._leaving.append(leaving)
 
     def poll(self) -> None:
         """Start again whatever ended without being told to; call it a few times a second.
@@ -111,7 +131,9 @@ class Fleet:
         """
         if self._terminated:
             return
-        keep_short(self._log_path)
+        if self._log_path is not None:
+            keep_short(self._log_path)
+        self._leaving = [process for process in self._leaving if process.poll() is None]
         now = time.monotonic()
         for member in self._members:
             if not member.revive(now):
@@ -119,34 +141,43 @@ class Fleet:
 
     def terminate(self) -> None:
         """Tell every process to drain (SIGTERM) and start none from now on; `pids` tells when they are done."""
+        self.tell(signal.SIGTERM)
+
+    def tell(self, number: int) -> None:
+        """Send every process a signal that ends it, and start none from now on."""
         self._terminated = True
-        for member in self._members:
-            member.process.terminate()
+        for process in self._processes:
+            process.send_signal(number)
 
     def drain(self, timeout_s: float) -> bool:
         """Terminate and wait; whether all of them ended in time. Those that did not run on, until `kill`."""
         self.terminate()
         deadline = time.monotonic() + timeout_s
-        for member in self._members:
+        for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                member.process.wait(max(0.0, deadline - time.monotonic()))
+                process.wait(max(0.0, deadline - time.monotonic()))
         return not self.pids
 
     def kill(self) -> None:
         """End every process now, with whatever it started in its session, and let go of the lifeline."""
         self._terminated = True
-        for member in self._members:
-            kill_group(member.process)
+        for process in self._processes:
+            kill_group(process)
         self._lifeline.close()
 
+    @property
+    def _processes(self) -> list[subprocess.Popen[bytes]]:
+        return [*(member.process for member in self._members), *self._leaving]
+
     def _spawn(self) -> subprocess.Popen[bytes]:
-        with self._log_path.open("ab") as log:
+        with contextlib.ExitStack() as opened:
+            log = opened.enter_context(self._log_path.open("ab")) if self._log_path else None
             return subprocess.Popen(  # noqa: S603 - the owner's own command
                 self._argv,
                 env={**self._env, LIFELINE_ENV: str(self._lifeline_fd)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if log else None,
                 pass_fds=(self._lifeline_fd, *self._keep_open),
                 start_new_session=True,
             )
@@ -254,9 +285,7 @@ def last_lines(path: Path, count: int = 10) -> str:
         return "\n".join(log.read().decode(errors="replace").splitlines()[-count:])
 
 
-def _failure(member: _Member, log_path: Path) -> str:
+def _failure(member: _Member, log_path: Path | None) -> str:
     times, status = member.deaths.in_a_row, member.process.returncode
-    return (
-        f"A process died {times} times in a row right after its start, with exit status {status}. "
-        f"The last lines of {log_path}:\n{last_lines(log_path)}"
-    )
+    said = f" The last lines of {log_path}:\n{last_lines(log_path)}" if log_path else ""
+    return f"A process died {times} times in a row right after its start, with exit status {status}.{said}"

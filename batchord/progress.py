@@ -7,13 +7,13 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from batchord.lifecycle import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
+    from rich.progress import Progress
 
     from batchord.state.batches import BatchRecord
 
@@ -105,10 +105,26 @@ def follow(*, show: bool) -> Iterator[Shown]:
     if not show:
         yield _Silent()
         return
+    from rich.console import Console  # noqa: PLC0415 (slow to import: not before there is something to see)
+
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines()
         return
+    with _progress(console) as bar:
+        yield _Bar(bar)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import (  # noqa: PLC0415 (as above)
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -119,8 +135,7 @@ def follow(*, show: bool) -> Iterator[Shown]:
         TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[tokens]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=5) as bar:
-        yield _Bar(bar)
+    return Progress(*columns, console=console, refresh_per_second=5)
 
 
 def _counts(record: BatchRecord) -> str:

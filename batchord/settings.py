@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BATCHORD_", frozen=True, extra="ignore")
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_timeout_s: float = Field(default=10, gt=0)
     storage_url: str = Field(default="", repr=False)
     providers: Path | None = None
     data_dir: Path = Path("batchord-data")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108  (where there is one, a write that waits for its disk costs nothing)
+
+
 @pytest.fixture(scope="session")
-def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+def valkey_server() -> Iterator[EmbeddedValkey]:
+    with (
+        TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as folder,
+        EmbeddedValkey(Path(folder)) as server,
+    ):
         yield server
 
 
@@ -25,6 +33,7 @@ def valkey(valkey_server: EmbeddedValkey) -> EmbeddedValkey:
     with redis.Redis.from_url(valkey_server.url) as client:
         client.flushall()
         client.script_flush()  # a cached script would hide a missing NOSCRIPT case
+        client.config_set("appendfsync", "always")  # or each WAITAOF takes a turn of the server's clock, 0.1 s
     return valkey_server
 
 

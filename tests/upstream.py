@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import socket
 import struct
@@ -26,6 +27,7 @@ from hashlib import shake_128
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import psutil
 from aiohttp import web
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ Fault = Literal[
     "gzip",  # compressed
     "huge",  # `size_bytes` of JSON
     "slow",  # the body one byte at a time, over `latency_s`
+    "kill",  # kills the process that asks, at once
+    "crash",  # has the process that asks die of a segmentation fault
 ]
 
 
@@ -261,6 +265,16 @@ async def _streamed(request: web.Request, body: bytes, rule: Rule) -> web.Stream
     return answer
 
 
+async def _kill(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
+    """End the process at the other end of the connection."""
+    transport = _transport(request)
+    asking, own = transport.get_extra_info("peername")[1], transport.get_extra_info("sockname")[1]
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr and connection.raddr and (connection.laddr.port, connection.raddr.port) == (asking, own):
+            os.kill(connection.pid or 0, signal.SIGKILL if rule.fault == "kill" else signal.SIGSEGV)
+    return await _hang(request, body, rule)
+
+
 def _transport(request: web.Request) -> asyncio.WriteTransport:
     assert isinstance(request.transport, asyncio.WriteTransport)
     return request.transport
@@ -270,7 +284,9 @@ def _transport(request: web.Request) -> asyncio.WriteTransport:
 _FAULTS: dict[Fault | None, Callable[[web.Request, bytes, Rule], Awaitable[web.StreamResponse]]] = {
     "cut": _streamed,
     "cut_chunked": _streamed,
+    "crash": _kill,
     "hang": _hang,
+    "kill": _kill,
     "not_http": _not_http,
     "reset": _reset,
     "slow": _streamed,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from celery.backends.redis import RedisBackend
-from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.exceptions import OperationalError
 from redis.exceptions import NoScriptError, RedisError
 
 from batchord.broker import CONTROL_QUEUE, Step
@@ -22,14 +22,14 @@ from batchord.errors import StateUnavailableError
 from batchord.state import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from celery import Celery
 
 CHORD_TTL_S: Final = 30 * 24 * 3600
 """How long a chord lives that nobody completes or forgets: far past the longest window of a batch."""
 
-_BATCH_COMMANDS: Final = 500
+_PUSHED_AT_ONCE: Final = 250  # so that no push holds the server for long
 
 _GID: Final = re.compile(r"([\w-]+)/([\w-]+)/(\d+)", re.ASCII)
 
@@ -55,6 +55,11 @@ redis.call('DEL', KEYS[2])
 return 1
 """
 _COUNT_SHA: Final = hashlib.sha1(_COUNT.encode(), usedforsecurity=False).hexdigest()
+
+
+def is_ours(gid: object) -> bool:
+    """Whether a group is a shard's chord."""
+    return isinstance(gid, str) and _GID.fullmatch(gid) is not None
 
 
 def chord_keys(gid: str) -> tuple[str, str]:
@@ -98,10 +103,8 @@ def publish(
     try:
         with app.producer_pool.acquire(block=True) as producer:
             _open(producer.channel, gid, lines, _seal_message(app, producer.channel, gid, seal_args))
-            with producer.batch(_BATCH_COMMANDS):
-                for index, args in lines.items():
-                    _publish_line(producer, gid, index, args, queue)
-    except (BatchPublishError, OperationalError, RedisError) as error:
+            _push(producer.channel, queue, list(_line_messages(producer.channel, gid, lines, queue)))
+    except (OperationalError, RedisError) as error:
         raise StateUnavailableError(f"Shard {gid} is not, or not wholly, published: {error}") from error
 
 
@@ -110,11 +113,28 @@ def _open(channel: Any, gid: str, lines: Iterable[int], callback: tuple[str, str
         client.eval(_OPEN, 2, *chord_keys(gid), CHORD_TTL_S, *callback, *lines)
 
 
-def _publish_line(producer: Any, gid: str, index: int, args: tuple[Any, ...], queue: str) -> None:
-    """Publish with those headers only that a worker cannot do without: Celery's full set is as large as the rest."""
-    headers = {"lang": "py", "task": Step.EXECUTE.value, "id": f"{gid}/{index}", "group": gid, "ignore_result": True}
+def _push(channel: Any, queue: str, messages: list[bytes]) -> None:
+    with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
+        for start in range(0, len(messages), _PUSHED_AT_ONCE):
+            pipeline.lpush(queue, *messages[start : start + _PUSHED_AT_ONCE])
+        pipeline.execute()
+
+
+def _line_messages(channel: Any, gid: str, lines: Mapping[int, tuple[Any, ...]], queue: str) -> Iterator[bytes]:
+    """Give the messages of lines, each as the transport would write it; it does so for the first one.
+
+    They have those headers only that a worker cannot do without: Celery's full set is as large as the rest.
+    """
+    headers = {"lang": "py", "task": Step.EXECUTE.value, "id": "", "group": gid, "ignore_result": True}
     embed = {"chord": {"task": Step.SEAL.value}}  # what makes Celery report the part
-    producer.publish((args, {}, embed), exchange="", routing_key=queue, serializer="json", headers=headers)
+    _, text = _prepared(channel, "", headers, {"delivery_mode": 2}, queue)
+    message = msgspec.json.decode(text)
+    tag = message["properties"]["delivery_tag"]
+    for index, args in lines.items():
+        message["body"] = msgspec.json.encode((args, {}, embed)).decode()
+        message["headers"]["id"] = f"{gid}/{index}"
+        message["properties"]["delivery_tag"] = f"{tag}-{index}"
+        yield msgspec.json.encode(message)
 
 
 class _Capture:
@@ -128,13 +148,20 @@ class _Capture:
 
 
 def _seal_message(app: Celery, channel: Any, gid: str, args: tuple[Any, ...]) -> tuple[str, str]:
-    """Return (queue key, message) of the callback, exactly as the transport would push it."""
+    """Return (queue key, message) of the callback."""
     task = app.amqp.as_task_v2(f"{gid}/seal", Step.SEAL.value, args, ignore_result=True)
     properties = {**task.properties, "delivery_mode": 2}
     body = msgspec.json.encode(task.body).decode()
-    message = channel.prepare_message(body, 0, "application/json", "utf-8", task.headers, properties)
+    return _prepared(channel, body, task.headers, properties, CONTROL_QUEUE)
+
+
+def _prepared(
+    channel: Any, body: str, headers: dict[str, Any], properties: dict[str, Any], queue: str
+) -> tuple[str, str]:
+    """Return (queue key, message) exactly as the transport would push it."""
+    message = channel.prepare_message(body, 0, "application/json", "utf-8", headers, properties)
     capture = _Capture()
-    channel.basic_publish(message, exchange="", routing_key=CONTROL_QUEUE, _publish_batch=capture)
+    channel.basic_publish(message, exchange="", routing_key=queue, _publish_batch=capture)
     ((_, key, text),) = capture.commands
     return key, text
 
@@ -155,18 +182,25 @@ class Backend(RedisBackend):
 
     def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
         """Count a header that returned, failed or was revoked; called by Celery."""
-        if not request.group or not _GID.fullmatch(request.group):
-            super().on_chord_part_return(request, state, result, **kwargs)
-        elif self._wake is None:
-            self.ensure(self._count, ([(request.group, request.id)],))
+        if is_ours(request.group):
+            self.add_part(request.group, request.id)
         else:
-            if not self._parts:
-                self._wake()
-            self._parts.append((request.group, request.id))
+            super().on_chord_part_return(request, state, result, **kwargs)
+
+    def add_part(self, gid: str, task_id: str) -> None:
+        """Count a part of a chord of ours, now or with the next `flush_parts`."""
+        if self._wake is None:
+            self.ensure(self._count, ([(gid, task_id)],))
+            return
+        if not self._parts:
+            self._wake()
+        self._parts.append((gid, task_id))
 
     def flush_parts(self) -> None:
         """Count the collected parts in one round trip. If that raises they are still collected; twice is harmless."""
         parts, self._parts = self._parts, []
+        if not parts:
+            return
         try:
             self._count(parts)
         except BaseException:

@@ -6,22 +6,23 @@ import asyncio
 import os
 import socket
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 from uuid import uuid4
 
 from batchord.broker import provider_queue, send
 from batchord.errors import UnavailableError
 from batchord.prices import Prices
 from batchord.settings import load_routes
-from batchord.state import leases
+from batchord.state import leases, shares
 from batchord.state.connection import State
 from batchord.storage import Blobs
 from workers.chords import publish
 from workers.desk import Desk
 from workers.inputs import Inputs
 from workers.liveness import stay_alive
-from workers.permits import Permits, share, slots
+from workers.permits import Permits, slots
 from workers.providers import open_provider
+from workers.quarantine import Quarantine
 from workers.transport_inflight import IN_FLIGHT
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from workers.providers import ProviderClient
 
 
+_LEAVE_S: Final = 5.0
+
+
 class Context:
     """An async context manager: entered on the loop before the first task, left after the last one."""
 
@@ -44,10 +48,7 @@ class Context:
         self.settings = settings
         self.routes = load_routes(settings, os.environ)
         self.worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self.permits = {
-            name: Permits(share(provider.max_concurrency, settings.fleet_size))
-            for name, provider in self.routes.providers.items()
-        }
+        self.permits = {name: Permits(0) for name in self.routes.providers}
         self.prices = Prices(self.routes.providers)
         self.providers: dict[str, ProviderClient] = {}
         self._open = AsyncExitStack()
@@ -55,7 +56,7 @@ class Context:
     async def __aenter__(self) -> Self:
         """Open every client; none of them speaks to the network yet."""
         self.draining = asyncio.Event()
-        self.state = State(self.settings.redis_url)
+        self.state = State(self.settings.redis_url, self.settings.redis_timeout_s)
         self._open.push_async_callback(self.state.aclose)
         self.blobs = Blobs(self.settings.blobs_url)
         self.desk = Desk(self.state, self.worker, self.settings.claim_s)
@@ -63,6 +64,9 @@ class Context:
         for name, provider in self.routes.providers.items():
             self.providers[name] = open_provider(provider, os.environ)
             self._open.push_async_callback(self.providers[name].aclose)
+            self.resize(name, 0)
+        self.quarantine = Quarantine(self.routes.providers)
+        self._open.push_async_callback(self.quarantine.aclose)
         self._beating = asyncio.create_task(stay_alive(self))
         return self
 
@@ -91,14 +95,17 @@ class Context:
     def drain(self) -> None:
         """Begin to end: lines that are not being sent go back to their queues."""
         self.draining.set()
+        self.quarantine.drain()
         for permits in self.permits.values():
             permits.drain()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close every client; the claims that are left end by their time."""
+        """Give up what was claimed, and close every client; what Redis does not hear of ends by its time."""
         self._beating.cancel()
-        with suppress(UnavailableError):
-            await self.state.run(leases.leave(self.worker))
+        with suppress(UnavailableError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_S):
+                await self.desk.flush()
+                await self.state.run_all([leases.leave(self.worker), shares.leave(self.worker, self.permits)])
         await self._open.aclose()

@@ -5,49 +5,59 @@ The grouping makes a line cost far less than a round trip; the scripts behind it
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from batchord.grouped import Grouped
-from batchord.state import shards
+from batchord.state import leases, shards
+from batchord.state.calls import Call
 from batchord.state.keys import Shard
-from batchord.state.shards import LineRecord, Verdict
+from batchord.state.shards import Contact, LineRecord, Missing, Verdict
 from workers.patience import patiently
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
-    from batchord.state.calls import Call
     from batchord.state.connection import State
+
+_GATHER_S: Final = 0.002
+_VERDICT_LIFE_S: Final = 1.0
+"""For how long a verdict to send is good: far less than a claim holds, and soon enough for who cancels a batch."""
+_Group: TypeAlias = tuple[Callable[[Shard, list[Any]], Call[list[Any]]], Shard]
+"""What is asked about lines, and the shard that they are of."""
 
 
 class Desk:
-    """The lines that one worker process is sending. Every method waits until Redis has answered."""
+    """The lines that one worker process is sending. What is asked for is done once Redis has answered."""
 
     def __init__(self, state: State, worker: str, claim_s: float) -> None:
         self._state = state
         self._worker = worker
         self._claim_s = claim_s
+        self.verdict_life_s = min(_VERDICT_LIFE_S, claim_s / 2)
+        self.doubt_s = claim_s / 4
+        self._contact = Contact()
         self._sending: dict[Shard, set[int]] = {}
-        self._begin = Grouped[Shard, int, Verdict](self._send_begin)
-        self._record = Grouped[Shard, LineRecord, None](self._send_record)
+        self._grouped = Grouped[_Group, Any, Any](self._send, gather_s=_GATHER_S)
 
     def is_sending(self, shard: Shard, index: int) -> bool:
         """Whether this process is sending this line already."""
         return index in self._sending.get(shard, ())
 
     async def begin(self, shard: Shard, index: int) -> Verdict:
-        """Ask whether to send a line, now or once more; SEND claims it until `end`."""
+        """Ask whether to send a line, now or once more; a verdict to send claims it until `end`."""
         self._sending.setdefault(shard, set()).add(index)
-        return await self._begin.ask(shard, index)
+        verdict: Verdict = await self._grouped.ask((self._begin, shard), index)
+        return verdict
 
     async def record(self, shard: Shard, record: LineRecord) -> None:
-        """Record a line's outcome; if it has one already, nothing changes."""
-        await self._record.ask(shard, record)
+        """Record a line's outcome; if it has one already, or is another worker's by now, nothing changes."""
+        await self._grouped.ask((self._record, shard), record)
 
-    async def release(self, shard: Shard, index: int) -> None:
-        """Give a claim up, since the line goes back to its queue."""
-        await self._state.insist(shards.release(shard, self._worker, [index]))
+    def release(self, shard: Shard, index: int) -> asyncio.Future[None]:
+        """Give a claim up, since the line goes back to its queue; it is done even if nobody awaits it."""
+        return self._grouped.ask((self._release, shard), index)
 
     def end(self, shard: Shard, index: int) -> None:
         """Forget a line that this process is done with."""
@@ -56,21 +66,30 @@ class Desk:
         if not indices:
             self._sending.pop(shard, None)
 
-    async def renew(self) -> None:
-        """Prolong the claims on all lines that this process is sending."""
-        until = time.time() + self._claim_s
-        await self._state.run_all([shards.renew(shard, self._worker, until) for shard in self._sending])
+    async def missing(self, shard: Shard) -> Missing:
+        """Give the lines of an open shard that have no outcome and that nobody sends."""
+        return await self._state.run(shards.missing(shard, self._claim_s, self._contact))
 
-    async def _send_begin(self, groups: list[tuple[Shard, list[int]]]) -> Sequence[Sequence[Verdict]]:
-        return await patiently(lambda: self._state.run_all(self._begin_calls(groups)))
+    async def beat(self) -> None:
+        """Say that this worker lives, and prolong its claims on all lines that it is sending."""
+        beat: Call[Any] = leases.beat(self._worker, self._claim_s)
+        now, *_ = await self._state.run_all([beat, *(shards.renew(shard, self._worker) for shard in self._sending)])
+        self._contact = self._contact.prolonged(now, self._claim_s)
 
-    def _begin_calls(self, groups: list[tuple[Shard, list[int]]]) -> list[Call[list[Verdict]]]:
-        """Give the calls as of now: repeated after an outage with old times, the claims would have run out already."""
-        now = time.time()
-        until = now + self._claim_s
-        return [shards.begin(shard, self._worker, now, until, indices) for shard, indices in groups]
+    async def flush(self) -> None:
+        """Wait until Redis has answered all that was asked so far."""
+        await self._grouped.flush()
 
-    async def _send_record(self, groups: list[tuple[Shard, list[LineRecord]]]) -> Sequence[Sequence[None]]:
-        now = time.time()
-        await self._state.insist_all([shards.record(shard, now, records) for shard, records in groups])
-        return [[None] * len(records) for _, records in groups]
+    async def _send(self, groups: list[tuple[_Group, list[Any]]]) -> Sequence[Sequence[Any]]:
+        return await patiently(lambda: self._state.run_all([ask(shard, values) for (ask, shard), values in groups]))
+
+    def _begin(self, shard: Shard, indices: list[int]) -> Call[list[Verdict]]:
+        return shards.begin(shard, self._worker, self._claim_s, self._contact, indices)
+
+    def _record(self, shard: Shard, records: list[LineRecord]) -> Call[list[None]]:
+        call = shards.record(shard, self._worker, self._claim_s, records)
+        return Call(call.command, lambda _: [None] * len(records))
+
+    def _release(self, shard: Shard, indices: list[int]) -> Call[list[None]]:
+        call = shards.release(shard, self._worker, indices)
+        return Call(call.command, lambda _: [None] * len(indices))

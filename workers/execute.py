@@ -8,7 +8,8 @@ import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import msgspec
@@ -25,6 +26,7 @@ from batchord.validation import model_of
 from workers.patience import patiently
 from workers.permits import Draining
 from workers.providers import ProviderError, Request, Response
+from workers.quarantine import LineDied
 from workers.retry import Policy, Retry, decide
 
 if TYPE_CHECKING:
@@ -35,11 +37,20 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _RANDOM = random.Random()  # noqa: S311 (it spreads retries; SystemRandom costs a system call a line)
 
-_UNSENT = {
+_policy = cache(Policy)
+_TO_SEND: Final = (Verdict.SEND, Verdict.SUSPECT)
+_UNSENT: Final = {
     Verdict.CANCELLED: (Outcome.CANCELLED, LineError("batch_cancelled", CANCELLED_MESSAGE)),
     Verdict.EXPIRED: (Outcome.EXPIRED, LineError("batch_expired", EXPIRED_MESSAGE)),
+    Verdict.POISONED: (
+        Outcome.FAILED,
+        LineError("worker_died", "Worker after worker died while it sent this request, so it is not sent again."),
+    ),
 }
-_LOST = LineError("input_lost", "The storage has lost this line before it was sent.")
+_DIED: Final = LineError(
+    "worker_died", "Workers died while they sent this request, and so did a process that sent nothing else."
+)
+_LOST: Final = LineError("input_lost", "The storage has lost this line before it was sent.")
 
 
 class DuplicateLine(BatchordError):  # noqa: N818 (no fault, but an answer)
@@ -57,14 +68,26 @@ class _Settled:
 
 @dataclass(slots=True)
 class _Line:
-    """A line under way: where it stands, what is sent, and what was tried so far."""
+    """A line under way: where it stands, what is sent, what was tried so far, and the verdict as of `asked_at`."""
 
     shard: Shard
     index: int
     endpoint: str
     planned: PlannedLine
+    verdict: Verdict
+    asked_at: float
     attempts: list[Attempt] = field(default_factory=list)
     began_at: float = field(default_factory=time.monotonic)
+
+    async def ask(self, context: Context) -> None:
+        """Ask once more whether to send the line."""
+        self.asked_at = time.monotonic()
+        self.verdict = await _ask(context, self.shard, self.index)
+
+    async def ask_if_stale(self, context: Context) -> None:
+        """Ask once more if the verdict is old: the batch may be stopped, and a worker that was may be thought dead."""
+        if time.monotonic() - self.asked_at > context.desk.verdict_life_s:
+            await self.ask(context)
 
 
 async def execute(context: Context, shard: Shard, index: int) -> None:
@@ -74,26 +97,38 @@ async def execute(context: Context, shard: Shard, index: int) -> None:
         DuplicateLine: another message of this line is under way, here or in another living worker.
         Draining: the worker ends, and the line has not been sent or waits for its next attempt.
     """
-    desk = context.desk
+    desk, asked_at = context.desk, time.monotonic()
     if desk.is_sending(shard, index):
         raise DuplicateLine
     try:
-        verdict = await desk.begin(shard, index)
+        verdict = await _ask(context, shard, index)
+        if verdict is Verdict.CLAIMED:
+            raise DuplicateLine
         if verdict is not Verdict.RECORDED:
-            await _bring_to_record(context, shard, index, verdict)
+            await _bring_to_record(context, await _line(context, shard, index, verdict, asked_at))
+    except Draining:
+        await desk.release(shard, index)
+        raise
+    except asyncio.CancelledError:
+        desk.release(shard, index)
+        raise
     finally:
         desk.end(shard, index)
 
 
-async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: Verdict) -> None:
-    line = await _line(context, shard, index)
+async def _ask(context: Context, shard: Shard, index: int) -> Verdict:
+    """Ask whether to send a line; waits until it is clear whether a silent worker that claimed it is dead."""
+    while (verdict := await context.desk.begin(shard, index)) is Verdict.UNSURE:
+        await _pause(context, context.desk.doubt_s)
+    return verdict
+
+
+async def _bring_to_record(context: Context, line: _Line) -> None:
+    shard = line.shard
     try:
-        settled = await _settle(context, line, verdict)
+        settled = await _settle(context, line)
         record = await _record(context, line, settled) if settled else None
-    except Draining:
-        await context.desk.release(shard, index)
-        raise
-    except DuplicateLine:
+    except (Draining, DuplicateLine):
         raise
     except Exception as error:  # a fault of ours must not leave a line without an outcome, nor send it for ever
         _LOGGER.exception("Line %s of %s failed by a fault of batchord.", line.planned.line, shard.batch_id)
@@ -105,52 +140,54 @@ async def _bring_to_record(context: Context, shard: Shard, index: int, verdict: 
             await _drop_if_late(context, shard, record)
 
 
-async def _line(context: Context, shard: Shard, index: int) -> _Line:
+async def _line(context: Context, shard: Shard, index: int, verdict: Verdict, asked_at: float) -> _Line:
     """Give the line as it was planned; a stand-in where the storage has lost it, so that its batch can end."""
     try:
         planned = await context.inputs.get(shard)
-        return _Line(shard, index, planned.endpoint, planned.line(index))
+        return _Line(shard, index, planned.endpoint, planned.line(index), verdict, asked_at)
     except (BlobNotFoundError, IndexError, msgspec.MsgspecError):
         _LOGGER.exception("The planned lines of shard %s are lost.", shard.gid)
-        return _Line(shard, index, "", PlannedLine(0, "", msgspec.Raw(b"")))
+        return _Line(shard, index, "", PlannedLine(0, "", msgspec.Raw(b"")), verdict, asked_at)
 
 
 async def _drop_if_late(context: Context, shard: Shard, record: LineRecord) -> None:
     """Delete a large record that was not the line's first: nobody will ever read it."""
-    (kept,) = await context.state.insist(shards.outcomes(shard, [record.index]))
+    (kept,) = await patiently(lambda: context.state.run(shards.outcomes(shard, [record.index])))
     if kept is None or kept[1:] != record.content:
         await patiently(lambda: context.blobs.delete([record.content[1:].decode()]))
 
 
-async def _settle(context: Context, line: _Line, verdict: Verdict) -> _Settled | None:
+async def _settle(context: Context, line: _Line) -> _Settled | None:
     """Send until the retry policy is content; None where the line got its outcome from elsewhere meanwhile."""
-    if verdict is Verdict.SEND and not line.endpoint:
+    if line.verdict in _TO_SEND and not line.endpoint:
         return _Settled(Outcome.FAILED, _LOST)
-    while verdict is Verdict.SEND:
-        async with context.permits[line.shard.provider] as has_waited:
-            if has_waited:
-                verdict = await context.desk.begin(line.shard, line.index)
-                if verdict is not Verdict.SEND:
-                    break
+    while line.verdict in _TO_SEND:
+        async with context.permits[line.shard.provider]:
+            await line.ask_if_stale(context)
+            if line.verdict not in _TO_SEND:
+                break
             result = await _send(context, line)
+        if isinstance(result, LineDied):
+            return _Settled(Outcome.FAILED, _DIED)
         decision = _judge(context, line, result)
         if not isinstance(decision, Retry):
             return _conclude(result, len(line.attempts))
         line.attempts[-1] = msgspec.structs.replace(line.attempts[-1], wait_s=round(decision.after_s, 3))
         await _pause(context, decision.after_s)
-        verdict = await context.desk.begin(line.shard, line.index)
-    if verdict is Verdict.CLAIMED:
+        await line.ask(context)
+    if line.verdict is Verdict.CLAIMED:
         raise DuplicateLine
-    return _Settled(*_UNSENT[verdict]) if verdict in _UNSENT else None
+    return _Settled(*_UNSENT[line.verdict]) if line.verdict in _UNSENT else None
 
 
 def _judge(context: Context, line: _Line, result: Response | ProviderError) -> Decision:
-    policy = Policy(max_attempts=context.routes.providers[line.shard.provider].max_attempts)
+    max_attempts = context.routes.providers[line.shard.provider].max_attempts
     elapsed_s = time.monotonic() - line.began_at
-    return decide(policy, len(line.attempts), result, random=_RANDOM.random(), elapsed_s=elapsed_s)
+    return decide(_policy(max_attempts), len(line.attempts), result, random=_RANDOM.random(), elapsed_s=elapsed_s)
 
 
-async def _send(context: Context, line: _Line) -> Response | ProviderError:
+async def _send(context: Context, line: _Line) -> Response | ProviderError | LineDied:
+    """Send once: here, or alone in a process of its own if workers died while they sent this line."""
     request = Request(
         endpoint=line.endpoint,
         body=bytes(line.planned.body),
@@ -160,14 +197,19 @@ async def _send(context: Context, line: _Line) -> Response | ProviderError:
     )
     sent_at = time.monotonic()
     try:
-        result: Response | ProviderError = await context.providers[line.shard.provider].send(request)
-    except ProviderError as error:
+        result: Response | ProviderError | LineDied
+        if line.verdict is Verdict.SUSPECT:
+            result = await context.quarantine.send(line.shard.provider, request)
+        else:
+            result = await context.providers[line.shard.provider].send(request)
+    except (ProviderError, LineDied) as error:
         result = error
     latency_ms = round((time.monotonic() - sent_at) * 1000, 1)
     if isinstance(result, Response):
         line.attempts.append(Attempt(result.status_code, latency_ms, round(result.ttfb_ms, 1)))
     else:
-        line.attempts.append(Attempt(result.code, latency_ms))
+        code = result.code if isinstance(result, ProviderError) else _DIED.code
+        line.attempts.append(Attempt(code, latency_ms))
     return result
 
 

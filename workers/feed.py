@@ -32,7 +32,7 @@ async def feed(context: Context, batch_id: str) -> None:
 
 async def _fill_window(context: Context, batch_id: str, provider: str) -> None:
     window_lines = context.settings.window_lines
-    while opened := await context.state.run(shards.open_next(batch_id, provider, time.time(), window_lines)):
+    while opened := await context.state.run(shards.open_next(batch_id, provider, window_lines)):
         number, lines = opened
         await context.publish(Shard(batch_id, provider, number), range(lines))
 

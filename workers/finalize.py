@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from batchord import lifecycle
-from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, LineError
+from batchord.contract import CANCELLED_MESSAGE, EXPIRED_MESSAGE, LineError, produced_file_id
 from batchord.lifecycle import Status
 from batchord.merge import merged, sealed, unopened
 from batchord.shard_file import encode_attempts
@@ -18,6 +18,7 @@ from batchord.state import batches, files, keys, retired, rounds
 from batchord.storage import paths
 from workers import produced
 from workers.feed import has_more, has_open, has_planned
+from workers.forgotten import forgotten_files
 from workers.lease import alone
 from workers.patience import patiently
 
@@ -69,16 +70,31 @@ def _is_ending(batch: BatchObject) -> bool:
 
 
 async def _files(context: Context, record: BatchRecord, lease: Lease) -> dict[str, Argument]:
-    """Write the files of the round, and give the fields that name them; a file without a line is none."""
-    output = sealed(context.blobs, record, ["output"], lease.keep)
-    attempts = sealed(context.blobs, record, ["output", "errors"], lease.keep)
-    fields: dict[str, Argument] = {"produced_round": record.batch.round}
-    fields["output_file_id"] = await _produce(context, lease, record.batch, "output", output) or ""
-    fields["error_file_id"] = (
-        await _produce(context, lease, record.batch, "errors", _errors(context, record, lease)) or ""
-    )
-    await _produce(context, lease, record.batch, "attempts", attempts)
-    return fields
+    """See that the files of the round are there, and give the fields that name them; one without a line is none."""
+    batch, retention_s = record.batch, context.settings.retention_s
+    sizes = await forgotten_files(context.blobs, record)
+    if sizes is None:
+        sizes = await _write(context, record, lease)
+    ids = {kind: produced_file_id(batch.id, kind, batch.round) for kind in sizes}
+    calls = [call for kind, size in sizes.items() for call in produced.finish(batch, kind, size, retention_s)]
+    without_line = [file for file in produced.of_round(batch, batch.round) if file.id not in ids.values()]
+    await context.state.run_all([*calls, *files.delete(*without_line)])
+    return {
+        "produced_round": batch.round,
+        "output_file_id": ids.get("output", ""),
+        "error_file_id": ids.get("errors", ""),
+    }
+
+
+async def _write(context: Context, record: BatchRecord, lease: Lease) -> dict[Produced, int]:
+    """Write the files of the round that have a line, the attempts last, and give their sizes."""
+    streams: dict[Produced, list[AsyncIterator[PartLine]]] = {
+        "output": sealed(context.blobs, record, ["output"], lease.keep),
+        "errors": _errors(context, record, lease),
+        "attempts": sealed(context.blobs, record, ["output", "errors"], lease.keep),
+    }
+    sizes = {kind: await _produce(context, lease, record.batch, kind, streams[kind]) for kind in streams}
+    return {kind: size_bytes for kind, size_bytes in sizes.items() if size_bytes}
 
 
 def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIterator[PartLine]]:
@@ -95,17 +111,15 @@ def _errors(context: Context, record: BatchRecord, lease: Lease) -> list[AsyncIt
 
 async def _produce(
     context: Context, lease: Lease, batch: BatchObject, kind: Produced, streams: list[AsyncIterator[PartLine]]
-) -> str | None:
-    """Write one produced file and give its id; None where it would hold no line, and then it has no record either."""
-    lines, file = merged(streams), produced.produced_file(batch, kind, batch.round)
+) -> int:
+    """Write one produced file and give its size; it is not written, and that is 0, where it would hold no line."""
+    lines = merged(streams)
     first = await anext(lines, None)
     if first is None:
-        await context.state.run_all(files.delete(file))
-        return None
+        return 0
     chunks = produced.Chunks(_contents(first, lines, kind), lease.keep)
-    await context.blobs.put(paths.file(file.id), aiter(chunks))
-    await context.state.run_all(produced.finish(batch, kind, chunks.size_bytes, context.settings.retention_s))
-    return file.id
+    await context.blobs.put(paths.file(produced_file_id(batch.id, kind, batch.round)), aiter(chunks))
+    return chunks.size_bytes
 
 
 async def _contents(first: PartLine, rest: AsyncIterator[PartLine], kind: Produced) -> AsyncIterator[bytes]:
@@ -140,6 +154,7 @@ async def _tidy(context: Context, record: BatchRecord, since: float | None) -> N
     batch = record.batch
     for round_ in range(batch.round + 1):
         await context.blobs.delete_folder(paths.round_folder(batch.id, round_))
+    await context.blobs.delete_unfinished([paths.file(file.id) for file in produced.of_round(batch, batch.round)])
     await _delete_former_files(context, record)
     if await context.state.run(rounds.free(record)):
         await context.state.run(retired.note(batch.id, record.ended_ms / 1000 + context.settings.retention_s))

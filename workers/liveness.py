@@ -1,58 +1,56 @@
-"""What a worker process does at intervals: says that it lives, keeps its claims, takes its share, sends the sweep."""
+"""What a worker process does at intervals: says that it lives, keeps its claims, sends the sweep."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from batchord.broker import Step
-from batchord.errors import UnavailableError
+from batchord.errors import StateUnavailableError, UnavailableError
 from batchord.state import keys, leases
 from workers.catalogue import keep_catalogue
-from workers.permits import share
+from workers.shares import keep_shares
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from workers.context import Context
 
 _LOGGER = logging.getLogger(__name__)
-_BEATS_A_CLAIM = 4
+_BEATS_A_CLAIM = 6  # a claim outlives a silence of a third, the beat before it and a slow one after
 
 
 async def stay_alive(context: Context) -> None:
-    """Beat and keep the list of models until cancelled."""
-    await asyncio.gather(_keep_beating(context), keep_catalogue(context))
+    """Beat, sweep, take part in the sharing and keep the list of models until cancelled."""
+    beating = _at_intervals(lambda: beat(context), context.settings.claim_s / _BEATS_A_CLAIM)
+    sweeping = _at_intervals(lambda: _send_sweep(context), context.settings.sweep_interval_s)
+    await asyncio.gather(beating, sweeping, keep_shares(context), keep_catalogue(context))
 
 
-async def _keep_beating(context: Context) -> None:
-    """A beat that Redis does not answer is made up for by the next one."""
-    interval_s = min(context.settings.claim_s / _BEATS_A_CLAIM, context.settings.sweep_interval_s)
+async def _at_intervals(act: Callable[[], Awaitable[None]], interval_s: float) -> None:
+    """Do something until cancelled; what Redis does not answer is made up for by the next time."""
     while True:
         try:
-            await beat(context)
+            await act()
         except UnavailableError as error:
             _LOGGER.warning("%s", error)
         except Exception:  # a worker that stopped beating would have its lines sent by others too
-            _LOGGER.exception("A beat failed; the next one tries again.")
+            _LOGGER.exception("A duty of this worker failed; the next time it is tried again.")
         await asyncio.sleep(interval_s)
 
 
 async def beat(context: Context) -> None:
-    """Do all that is done at intervals, once."""
-    now = time.time()
-    await context.state.run(leases.beat(context.worker, now + context.settings.claim_s))
-    await context.desk.renew()
-    _take_share(context, len(await context.state.run(leases.alive(now))))
+    """Say that this worker lives; by a connection of which nothing comes it would be thought dead."""
+    patience_s = context.settings.claim_s / 4
+    try:
+        async with asyncio.timeout(patience_s):
+            await context.desk.beat()
+    except TimeoutError:
+        raise StateUnavailableError(f"Redis did not answer a beat within {patience_s:g} s.") from None
+
+
+async def _send_sweep(context: Context) -> None:
+    """Ask for a sweep, unless another worker did just now."""
     if await context.state.run(leases.take(keys.SWEEP_LEASE, context.worker, context.settings.sweep_interval_s)):
         await context.send(Step.SWEEP)
-
-
-def _take_share(context: Context, workers: int) -> None:
-    """A provider's limit is the fleet's: each living worker takes an equal part of it.
-
-    `fleet_size` says how many there will be at least, so that the first one does not begin with the part of all.
-    """
-    workers = max(workers, context.settings.fleet_size)
-    for name, provider in context.routes.providers.items():
-        context.resize(name, share(provider.max_concurrency, workers))

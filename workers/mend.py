@@ -6,14 +6,12 @@ A message may be lost, a worker may die with it, a chord's count may vanish; the
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from batchord.broker import Step
-from batchord.state import batches, shards
+from batchord.state import shards
 from workers.execute import DuplicateLine, execute
-from workers.feed import is_running
 from workers.permits import Draining
 
 if TYPE_CHECKING:
@@ -22,18 +20,16 @@ if TYPE_CHECKING:
 
 
 async def mend(context: Context, shard: Shard) -> None:
-    """Publish again what is missing of an open shard, or its seal if nothing is."""
-    record = await context.state.run(batches.read(shard.batch_id))
-    progress = await context.state.run(shards.progress(shard))
-    if record is None or progress is None:
-        return
-    missing = await context.state.run(shards.missing(shard, time.time()))
-    if missing and is_running(record):
-        await context.publish(shard, missing)
+    """Publish again what is missing of an open shard, or its seal if every line has its outcome."""
+    missing = await context.desk.missing(shard)
+    if missing.indices and missing.may_be_sent:
+        await context.publish(shard, missing.indices)
     else:
-        await asyncio.gather(*(_end_unsent(context, shard, index) for index in missing))
-        await context.send(Step.SEAL, *shard)
-    await context.state.run(shards.touch(shard, time.time()))
+        await asyncio.gather(*(_end_unsent(context, shard, index) for index in missing.indices))
+        progress = await context.state.run(shards.progress(shard))
+        if progress is not None and progress.is_complete:
+            await context.send(Step.SEAL, *shard)
+    await context.state.run(shards.touch(shard))
 
 
 async def _end_unsent(context: Context, shard: Shard, index: int) -> None:

@@ -21,6 +21,11 @@ class Permits:
         self._draining = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def most_held(self) -> int:
+        """How many may be held before the limit changes: up to it, or those of a higher one; in a drain no new ones."""
+        return self._held if self._draining else max(self._held, self._limit)
+
     def resize(self, limit: int) -> None:
         """Change the limit; holders above a lower one keep theirs until they are done."""
         self._limit = limit
@@ -68,11 +73,6 @@ class Permits:
                 turn.set_result(None)
 
 
-def share(limit: int, workers: int) -> int:
-    """Give one worker's part of a fleet-wide limit; at least 1, so that no worker starves."""
-    return max(1, limit // max(1, workers))
-
-
 def slots(limit: int) -> int:
     """Give how many lines to hold for so many permits: some more, which are claimed, waiting, or being recorded."""
-    return limit + limit // 4 + 16
+    return limit + limit // 4 + 16 if limit else 0

@@ -2,7 +2,8 @@
 
 Two threads. The coroutines run on the loop thread. Everything of Celery runs on the hub (main) thread: a message comes
 in there, and when its coroutine has ended, Celery's own tracer replays the outcome there, so that signals, callbacks,
-results, chord parts, events and the log are the stock ones. `def` tasks run in a few threads, tracer included.
+results, chord parts, events and the log are the stock ones; `workers.strategy` spares a plain line that replay.
+`def` tasks run in a few threads, tracer included.
 
 Select it by `app.conf.worker_pool = "workers.pool:TaskPool"`. All that is fetched runs at once, so the prefetch count
 (`worker_concurrency`, with `worker_prefetch_multiplier` 1) is what bounds the tasks in flight.
@@ -14,11 +15,9 @@ import inspect
 import itertools
 import logging
 import os
-import select
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +27,13 @@ from celery import Task
 from celery.app.trace import trace_task
 from celery.concurrency.base import BasePool
 from celery.worker.state import task_ready
+from kombu.asynchronous import get_event_loop
 
 from batchord.errors import ConfigError
 from workers.chords import Backend
 from workers.pool_loop import GiveBack, Job, LoopThread, current_request
+from workers.pool_wake import Wake
+from workers.strategy import PlainRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -50,6 +52,7 @@ class AsyncTask(Task):
     """The base class of every `async def` task: `@app.task(base=AsyncTask)`."""
 
     abstract = True
+    Strategy = "workers.strategy:strategy"
     finished_job: Job | None = None  # set on the hub thread only, for the one call by the tracer
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -83,15 +86,19 @@ class TaskPool(BasePool):
     def on_start(self) -> None:
         """Open the async context and take the chord parts of this thread's backend in charge."""
         _check_bases(self.app.tasks.values())
+        if get_event_loop() is None:
+            raise ConfigError("The pool needs a broker that Celery's event loop can watch: Redis, or amqp://.")
         self._hub: Any = None
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
         self._done: deque[Job] = deque()
-        self._ready: list[Callable[[], None]] = []
+        self._ready: list[tuple[Job, Callable[[], None]]] = []
         self._retry_at = 0.0
         self._wake = Wake()
         self._threads = ThreadPoolExecutor(thread_name_prefix="batchord-def")
-        self._loop_thread = LoopThread(getattr(self.app, "batchord_context", None), self._on_over)
+        self._loop_thread = LoopThread(
+            getattr(self.app, "batchord_context", None), finished=self._done.append, announce=self._wake.set
+        )
         self._loop_thread.start()
         if isinstance(self.app.backend, Backend):
             self.app.backend.defer_parts(self._wake.set)
@@ -120,18 +127,18 @@ class TaskPool(BasePool):
         **_: Any,
     ) -> None:
         """Start a task. Its job's number is what Celery knows as the worker's pid."""
-        job = Job(
-            number=next(self._numbers),
-            request=callback.__self__,
-            soft_limit_s=soft_timeout or self.options.get("soft_timeout"),
-            hard_limit_s=timeout or self.options.get("timeout"),
-        )
-        self._jobs[job.number] = job
+        job = self._new_job(callback.__self__, soft_timeout, timeout)
         accept_callback(job.number, job.started)
         if isinstance(job.request.task, AsyncTask):
             self._loop_thread.submit(job)
         else:
             self._start_in_thread(job, partial(target, *args, **kwargs))
+
+    def begin(self, request: PlainRequest) -> int:
+        """Start the coroutine of a plain message; the number of its job."""
+        job = self._new_job(request)
+        self._loop_thread.submit(job)
+        return job.number
 
     def finish(self) -> None:
         """Record every job that ended: trace, count the chord parts, and only then ack."""
@@ -139,11 +146,12 @@ class TaskPool(BasePool):
         while self._done:
             job = self._done.popleft()
             if job.number in self._jobs:  # else it was terminated, and so recorded, before it ended
-                self._ready.append(partial(self._settle, job, self._record(job)))
+                self._ready.append((job, self._record(job)))
         if self._flush_parts():
             ready, self._ready = self._ready, []
-            for settle in ready:
-                settle()
+            for job, conclude in ready:
+                self._jobs.pop(job.number, None)
+                conclude()
 
     def terminate_job(self, pid: int, signal: int | None = None) -> None:  # noqa: ARG002  (Celery's signature)
         """Cancel the coroutine of a job; one that is over is recorded as it ended."""
@@ -181,10 +189,12 @@ class TaskPool(BasePool):
     def _get_info(self) -> dict[str, Any]:
         return {**super()._get_info(), "processes": [os.getpid()], "in-flight": len(self._jobs)}
 
-    def _on_over(self, job: Job) -> None:
-        """Queue an ended job for `finish`; from any thread."""
-        self._done.append(job)
-        self._wake.set()
+    def _new_job(self, request: Any, soft_limit_s: float | None = None, hard_limit_s: float | None = None) -> Job:
+        soft_limit_s = soft_limit_s or self.options.get("soft_timeout")
+        hard_limit_s = hard_limit_s or self.options.get("timeout")
+        job = Job(next(self._numbers), request, soft_limit_s, hard_limit_s)
+        self._jobs[job.number] = job
+        return job
 
     def _start_in_thread(self, job: Job, traced: Callable[[], Any]) -> None:
         def end(future: Future[Any]) -> None:
@@ -192,7 +202,8 @@ class TaskPool(BasePool):
                 job.error = future.exception()
                 job.value = None if job.error else future.result()
                 job.over = True
-                self._on_over(job)
+                self._done.append(job)
+                self._wake.set()
 
         future = self._threads.submit(traced)
         job.stop = future.cancel
@@ -201,6 +212,10 @@ class TaskPool(BasePool):
     def _record(self, job: Job) -> Callable[[], None]:
         """Record a job's outcome as Celery does; return what is left for when the chord parts are counted."""
         request = job.request
+        if job.error is None and job.value is None and isinstance(request, PlainRequest):
+            if request.part_of is not None:
+                self.app.backend.add_part(request.part_of, request.id)
+            return request.succeed
         match job.error:
             case GiveBack():
                 return partial(_give_back, request)
@@ -223,10 +238,6 @@ class TaskPool(BasePool):
             request.task, request.id, request.args, request.kwargs, request.request_dict, app=self.app
         )
         return (1, retval, 0.0) if failed else (0, text, time.monotonic() - job.started)
-
-    def _settle(self, job: Job, conclude: Callable[[], None]) -> None:
-        self._jobs.pop(job.number, None)
-        conclude()
 
     def _flush_parts(self) -> bool:
         """Count the chord parts; on any error keep them, and what waits for them, and say when to try again."""
@@ -253,31 +264,6 @@ class TaskPool(BasePool):
                 callback()
             except Exception:
                 logger.exception("An ack failed while the worker drains; its message will be delivered again.")
-
-
-class Wake:
-    """A file descriptor that any thread can make readable; a burst of `set` costs one write."""
-
-    def __init__(self) -> None:
-        self.fd, self._write_fd = os.pipe()  # stays open: the hub may listen for as long as the process lives
-        os.set_blocking(self.fd, False)
-        self._is_set = False
-
-    def set(self) -> None:
-        """Make it readable."""
-        if not self._is_set:
-            self._is_set = True
-            os.write(self._write_fd, b"\0")
-
-    def clear(self) -> None:
-        """Make it unreadable; call it before looking at what was announced."""
-        with suppress(BlockingIOError):
-            os.read(self.fd, 4096)
-        self._is_set = False  # after the read: the other way round, a byte could be read that a set relies on
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until it is readable, or for the time given."""
-        select.select([self.fd], [], [], timeout_s)
 
 
 def _check_bases(tasks: Any) -> None:

@@ -11,13 +11,19 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
+
+try:
+    from uvloop import new_event_loop as _new_loop
+except ImportError:  # a platform without it
+    _new_loop = asyncio.new_event_loop  # type: ignore[assignment]  # the same, by its stated type
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +63,7 @@ class Job:
     soft_limit_s: float | None = None
     hard_limit_s: float | None = None
     started: float = field(default_factory=time.monotonic)
+    task: asyncio.Task[None] | None = None
     stop: Callable[[], object] = lambda: None
     over: bool = False
     value: Any = None
@@ -81,16 +88,19 @@ def current_request() -> Any:
 class LoopThread:
     """Runs the coroutines of jobs inside a context.
 
-    `finished` is called on the loop thread with each job that ended by itself or hit its hard limit.
+    On the loop thread, `finished` is called with each job that ended by itself or hit its hard limit, and `announce`
+    after the last one of a round of the loop.
     """
 
-    def __init__(self, context: Context | None, finished: Callable[[Job], None]) -> None:
+    def __init__(self, context: Context | None, finished: Callable[[Job], None], announce: Callable[[], None]) -> None:
         self.loop: asyncio.AbstractEventLoop
         self._context = context
         self._finished = finished
+        self._announce = announce
+        self._announcing = False
         self._inbox: deque[Job] = deque()
         self._notified = False
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Event
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="batchord-loop", daemon=True)
@@ -106,7 +116,7 @@ class LoopThread:
 
     def submit(self, job: Job) -> None:
         """Start the job's coroutine soon. A burst of jobs wakes the loop once."""
-        job.stop = lambda: self._call(lambda: self._cancel(job))
+        job.stop = partial(self._stop, job)
         self._inbox.append(job)
         if not self._notified:
             self._notified = True
@@ -130,7 +140,8 @@ class LoopThread:
 
     def _run(self) -> None:
         try:
-            asyncio.run(self._serve())
+            with asyncio.Runner(loop_factory=_new_loop) as runner:
+                runner.run(self._serve())
         except BaseException as error:
             if self._opened.done():
                 logger.exception("The worker's async context failed on closing.")
@@ -146,7 +157,7 @@ class LoopThread:
             await self._cancel_all()
 
     async def _cancel_all(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = list(self._tasks)
         for task in tasks:
             if not task.cancelling():  # a second cancellation would break into the cleaning up after the first
                 task.cancel()
@@ -159,25 +170,21 @@ class LoopThread:
             self._start(self._inbox.popleft())
 
     def _start(self, job: Job) -> None:
-        task = self.loop.create_task(self._execute(job))
-        self._tasks[job.number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.number))
+        job.task = task = self.loop.create_task(self._execute(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         if job.hard_limit_s:
             timer = self.loop.call_later(job.hard_limit_s, self._exceed, job, task)
             task.add_done_callback(lambda _: timer.cancel())
 
-    def _cancel(self, job: Job) -> None:
-        if task := self._tasks.get(job.number):
-            task.cancel()
+    def _stop(self, job: Job) -> None:
+        self._call(lambda: job.task and job.task.cancel())
 
     async def _execute(self, job: Job) -> None:
         _job.set(job)
         value, error = None, None
         try:
-            async with asyncio.timeout(job.soft_limit_s) as limit:
-                value = await job.request.task.run(*job.request.args, **job.request.kwargs)
-        except TimeoutError as raised:
-            error = SoftTimeLimitExceeded(job.soft_limit_s) if limit.expired() else raised
+            value = await (_run(job) if job.soft_limit_s is None else _run_limited(job, job.soft_limit_s))
         except BaseException as raised:  # noqa: BLE001  (the outcome of the task, whatever it is)
             error = raised
         self._conclude(job, value, error)
@@ -188,6 +195,29 @@ class LoopThread:
         task.cancel()
 
     def _conclude(self, job: Job, value: object, error: BaseException | None) -> None:
-        if not job.over:
-            job.value, job.error, job.over = value, error, True
-            self._finished(job)
+        if job.over:
+            return
+        job.value, job.error, job.over = value, error, True
+        self._finished(job)
+        if not self._announcing:
+            self._announcing = True
+            self.loop.call_soon(self._announce_all)  # with what ends in the same round
+
+    def _announce_all(self) -> None:
+        self._announcing = False
+        self._announce()
+
+
+def _run(job: Job) -> Awaitable[object]:
+    run: Awaitable[object] = job.request.task.run(*job.request.args, **job.request.kwargs)
+    return run
+
+
+async def _run_limited(job: Job, limit_s: float) -> object:
+    try:
+        async with asyncio.timeout(limit_s) as limit:
+            return await _run(job)
+    except TimeoutError:
+        if limit.expired():
+            raise SoftTimeLimitExceeded(limit_s) from None
+        raise

@@ -16,7 +16,7 @@ from batchord.lifecycle import Status
 from batchord.service.files import expire_files
 from batchord.service.removal import remove_batch
 from batchord.service.uploads import expire_uploads
-from batchord.state import batches, keys, leases, queues, retired, shards
+from batchord.state import batches, keys, queues, retired, shards
 from batchord.state.keys import Shard
 from workers.feed import feed, is_running
 from workers.finalize import finalize
@@ -53,7 +53,6 @@ async def sweep(context: Context) -> None:
         await _unhindered("expired files", expire_files(context.state, context.blobs, time.time()))
         await _unhindered("expired uploads", expire_uploads(context.state, context.blobs, time.time()))
         await _remove_retired(context)
-        await context.state.run(leases.forget_dead(time.time()))
 
 
 def _open_lines(records: Sequence[BatchRecord | None]) -> Counter[str]:
@@ -98,11 +97,11 @@ async def _move_on(context: Context, record: BatchRecord, open_lines: Counter[st
 
 
 async def _mend_stalled(context: Context, record: BatchRecord, provider: str, open_lines: int) -> None:
-    batch_id, now = record.batch.id, time.time()
+    batch_id = record.batch.id
     open_shards = await context.state.run(shards.open_numbers(batch_id, provider))
     stall_s = await _stall_s(context, record, provider, open_lines)
-    for number, progress_at in open_shards:
-        if now - progress_at >= stall_s:
+    for number, idle_s in open_shards:
+        if idle_s >= stall_s:
             await mend(context, Shard(batch_id, provider, number))
 
 

@@ -9,9 +9,11 @@ where they do not come, or are lost with a connection, the worker looks by itsel
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 from kombu.log import get_logger
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
@@ -211,7 +213,7 @@ class Channel(stock.Channel):
 
     def _receive_one_fetched(self, queue: str, raw: bytes) -> None:
         try:
-            message = loads(raw)
+            message = _decode(raw)
             tag = message["properties"]["delivery_tag"]
         except (ValueError, KeyError, TypeError):
             logger.error("Dropped what is no Celery message from queue %s: %.200r", queue, raw)  # noqa: TRY400  (no bug)
@@ -227,6 +229,14 @@ class Channel(stock.Channel):
 
     def _look(self) -> None:
         self._interval_runs, self._wanted = False, True
+
+
+def _decode(raw: bytes) -> Any:
+    """Read a message as kombu does, and fast if it is plain JSON."""
+    if b'"__type__"' not in raw:
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(raw)
+    return loads(raw)
 
 
 class Transport(stock.Transport):

@@ -1,22 +1,55 @@
-"""The command line: `batchord`. Each command is a module; this one gathers them and turns errors into exit codes."""
+"""The command line: `batchord`. Each command is in a module; this one finds it and turns errors into exit codes."""
 
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
-from typing import Final
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from batchord.cli import api, check, clients, keys, run, serve, worker
 from batchord.cli.exits import NOT_RUN, REFUSED
 from batchord.errors import BatchordError, InputRefusedError, StateUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WHICH_REDIS: Final = "BATCHORD_REDIS_URL says which Redis to ask; `batchord serve` names its own when it starts."
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("batchord"), prog_name="batchord")
+_MODULES: Final = {
+    "api": "api",
+    "cancel": "clients",
+    "check": "check",
+    "health": "worker",
+    "keys": "keys",
+    "results": "clients",
+    "run": "run",
+    "serve": "serve",
+    "status": "clients",
+    "submit": "clients",
+    "worker": "worker",
+}
+"""Where each command is."""
+
+
+class _Commands(Mapping[str, click.Command]):
+    """Imports a command's module once that command is asked for, since none needs what all of them do."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        command: click.Command = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MODULES)
+
+    def __len__(self) -> int:
+        return len(_MODULES)
+
+
+@click.group(commands=_Commands(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="batchord", prog_name="batchord")
 def commands() -> None:
     """Run LLM requests by the batch, against any OpenAI-compatible endpoint.
 
@@ -32,19 +65,6 @@ def commands() -> None:
     Each line of the input is a request in the form of OpenAI's Batch API:
     {"custom_id": "a-1", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "...", "messages": [...]}}
     """  # noqa: D301 (click's mark of a paragraph to keep as it is)
-
-
-commands.add_command(run.run)
-commands.add_command(check.check)
-commands.add_command(serve.serve)
-commands.add_command(api.api)
-commands.add_command(worker.worker)
-commands.add_command(worker.health)
-commands.add_command(keys.keys)
-commands.add_command(clients.submit)
-commands.add_command(clients.status)
-commands.add_command(clients.results)
-commands.add_command(clients.cancel)
 
 
 def main() -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Final, Self
 
 from batchord.batch import Batch
+from batchord.cli.autoscale import Autoscaler
 from batchord.cli.server import api_argv, listening_environment, server_environment, worker_argv
 from batchord.client import Client
 from batchord.embedded import EmbeddedValkey
 from batchord.errors import BatchordError, UnavailableError
 from batchord.processes import Fleet
 from batchord.progress import follow
+from batchord.settings import load_routes
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
+    from batchord.cli.autoscale import Bounds
     from batchord.settings import Settings
     from batchord.state.batches import BatchRecord
 
@@ -37,13 +41,14 @@ class LocalFleet:
     `interrupts` counts how often Ctrl-C or SIGTERM have asked for the end.
     """
 
-    def __init__(self, settings: Settings, workers: int) -> None:
+    def __init__(self, settings: Settings, workers: Bounds) -> None:
         self._workers = workers
         self._open = ExitStack()
         self._valkey = EmbeddedValkey(settings.data_dir, settings.drain_timeout_s)
-        own = {"redis_url": self._valkey.url, "storage_url": "", "fleet_size": workers}
+        own = {"redis_url": self._valkey.url, "storage_url": "", "fleet_size": workers.least}
         self.settings = settings.model_copy(update=own)
         self._fleets: list[Fleet] = []
+        self._tended: list[Callable[[], None]] = []
         self._obeyed = 0
         self.interrupts = 0
 
@@ -65,7 +70,10 @@ class LocalFleet:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             self._open.callback(signal.signal, number, signal.signal(number, self._interrupt))
-        self._start(worker_argv(), self._workers, "workers.log", server_environment(self.settings))
+        fleet = self._start(worker_argv(), self._workers.least, "workers.log", server_environment(self.settings))
+        providers = load_routes(self.settings, os.environ).providers
+        scaler = Autoscaler(fleet, self._workers, self.settings.redis_url, providers)
+        self._tended.append(self._open.enter_context(closing(scaler)).look)
 
     def start_api(self, listener: socket.socket) -> None:
         """Start the API on a listening socket, which each process that takes its place goes on with."""
@@ -82,8 +90,8 @@ class LocalFleet:
             FleetFailedError, ValkeyFailedError: a process keeps dying.
         """
         self._valkey.restart_if_dead()
-        for fleet in self._fleets:
-            fleet.poll()
+        for tend in self._tended:
+            tend()
         if self._obeyed < self.interrupts:
             self._obey_interrupt(say)
         return not self._obeyed or any(fleet.pids for fleet in self._fleets)
@@ -109,11 +117,13 @@ class LocalFleet:
             fleet.drain(self.settings.drain_timeout_s)
         return record
 
-    def _start(self, argv: Sequence[str], size: int, log_name: str, env: Mapping[str, str], *keep_open: int) -> None:
+    def _start(self, argv: Sequence[str], size: int, log_name: str, env: Mapping[str, str], *keep_open: int) -> Fleet:
         log_path = self.settings.data_dir / log_name
         held = [self._valkey.lifeline_fd, *keep_open]
-        self._fleets.append(Fleet(argv, size, env=env, log_path=log_path, keep_open=held))
-        self._open.enter_context(self._fleets[-1])
+        fleet = self._open.enter_context(Fleet(argv, size, env=env, log_path=log_path, keep_open=held))
+        self._fleets.append(fleet)
+        self._tended.append(fleet.poll)
+        return fleet
 
     def _read(self, batch_id: str) -> BatchRecord | None:
         """Read the batch; None while the Valkey is being restarted."""

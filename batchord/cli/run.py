@@ -13,6 +13,7 @@ from batchord.cli.exits import INTERRUPTED, SOME_FAILED, SUCCEEDED
 from batchord.cli.local import InterruptedRunError, LocalFleet
 from batchord.cli.outputs import Paths, check_apart, check_room, check_writable
 from batchord.cli.runs import Run
+from batchord.cli.size import WORKERS, by_input
 from batchord.cli.summary import Summary, tell
 from batchord.settings import load_routes, read_settings, require_keys
 
@@ -29,7 +30,7 @@ _KEPT_S: Final = 100 * 365 * 86_400
     "--errors", type=click.Path(path_type=Path), help="Where the other lines go.  [default: OUT.errors.jsonl]"
 )
 @click.option("--providers", type=click.Path(path_type=Path), help="The providers file.  [default: OPENAI_BASE_URL]")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--workers", type=WORKERS, help="Worker processes.  [default: by the size of IN, at most one a core]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="What a resumed run needs.  [default: OUT.batchord]")
 @click.option("--completion-window", default="30d", show_default=True, help="Lines not sent by then expire.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
@@ -38,7 +39,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     output: Path,
     errors: Path | None,
     providers: Path | None,
-    workers: int,
+    workers: int | None,
     data_dir: Path | None,
     completion_window: str,
     as_json: bool,
@@ -68,7 +69,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
         check_writable(path)
     check_room(where.data_dir, where.input)
     try:
-        with LocalFleet(settings, workers) as fleet:
+        with LocalFleet(settings, by_input(where.input.stat().st_size, workers)) as fleet:
             this = Run(fleet, where, completion_window)
             this.bring_to_end()
             summary = Summary(this.records, this.export(), where)

@@ -13,6 +13,7 @@ import click
 
 from batchord.cli.exits import INTERRUPTED, SUCCEEDED
 from batchord.cli.local import POLL_S, LocalFleet
+from batchord.cli.size import autoscale_option, chosen, workers_option
 from batchord.listener import listen, url
 from batchord.service.keys import require_key
 from batchord.settings import load_routes, read_settings, require_keys
@@ -20,14 +21,24 @@ from batchord.settings import load_routes, read_settings, require_keys
 if TYPE_CHECKING:
     import socket
 
+    from batchord.cli.autoscale import Bounds
+
 
 @click.command()
 @click.option("--host", help="The address to serve on, in place of BATCHORD_HOST.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one.  [default: 8080]")
 @click.option("--providers", type=click.Path(path_type=Path), help="The providers file.  [default: OPENAI_BASE_URL]")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@workers_option
+@autoscale_option
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where all is kept.  [default: batchord-data]")
-def serve(host: str | None, port: int | None, providers: Path | None, workers: int, data_dir: Path | None) -> None:
+def serve(  # noqa: PLR0913, PLR0917 (the command's options)
+    host: str | None,
+    port: int | None,
+    providers: Path | None,
+    workers: int | None,
+    autoscale: Bounds | None,
+    data_dir: Path | None,
+) -> None:
     """Serve OpenAI's Batch API from this machine: a private Valkey, workers and the API, in one command.
 
     Point a client at it, and change nothing else:
@@ -38,18 +49,22 @@ def serve(host: str | None, port: int | None, providers: Path | None, workers: i
     Ctrl-C finishes the requests in flight and keeps the rest; started again with the same data directory, it goes on
     from there.
 
+    One worker process holds thousands of requests in flight; more are started only while it is busy, as far as
+    `--autoscale` or the cores go.
+
     Without API keys (BATCHORD_API_KEYS, or `batchord keys create`) it serves this machine alone.
 
     \b
     Exit codes: 0 ended by Ctrl-C or SIGTERM; 130 ended at once by a second one;
                 3 it could not be carried out.
     """  # noqa: D301 (click's mark of a paragraph to keep as it is)
+    bounds = chosen(workers, autoscale)
     given = {"host": host, "port": port, "providers": providers and providers.absolute(), "data_dir": data_dir}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     require_keys(load_routes(settings, os.environ), os.environ)
     # The Valkey first: where an earlier server was killed, it waits for that one's end, which frees the port.
-    with LocalFleet(settings, workers) as fleet, listen(settings.host, settings.port) as listener:
+    with LocalFleet(settings, bounds) as fleet, listen(settings.host, settings.port) as listener:
         needs_key = require_key(fleet.settings)
         fleet.client.revive_all()
         fleet.start_workers()

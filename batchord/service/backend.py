@@ -37,7 +37,7 @@ class Backend:
 
     async def __aenter__(self) -> Self:
         """Open the clients; none of them speaks to the network yet."""
-        self.state = State(self.settings.redis_url)
+        self.state = State(self.settings.redis_url, self.settings.redis_timeout_s)
         self.blobs = Blobs(self.settings.blobs_url)
         self.entry = Entry(self.state)
         return self

@@ -47,11 +47,13 @@ async def find(backend: Backend, tenant: str, batch_id: str) -> BatchRecord:
 async def cancel(backend: Backend, tenant: str, batch_id: str) -> BatchRecord:
     """Cancel a batch: requests in flight finish, the rest is not sent. Cancelling twice is the same as once.
 
+    It is on the server's disk before this returns.
+
     Raises:
         ConflictError: the batch has ended otherwise.
     """
     await find(backend, tenant, batch_id)
-    await backend.state.run(batches.transition(batch_id, lifecycle.to(Status.CANCELLING), time.time()))
+    await backend.entry.send([batches.transition(batch_id, lifecycle.to(Status.CANCELLING), time.time())])
     record = await find(backend, tenant, batch_id)
     status = record.batch.status
     if status not in {Status.CANCELLING, Status.CANCELLED}:

@@ -1,4 +1,4 @@
-"""Batches on their way to the fleet, new or for a retry: those that come at once share a wait for the server's disk.
+"""What must be on the server's disk before a client is told of it: what comes at once shares a wait for that.
 
 The wait takes up to a second where the append-only file is written once a second; one connection does it for all.
 """
@@ -69,4 +69,4 @@ class Entry:
 
 
 def _late() -> StateUnavailableError:
-    return StateUnavailableError("Redis did not write the batch to its disk in time.")
+    return StateUnavailableError("Redis did not write to its disk in time.")

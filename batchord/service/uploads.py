@@ -137,7 +137,7 @@ async def complete(backend: Backend, tenant: str, upload_id: str, part_ids: Sequ
         await _require_ended(backend, tenant, upload_id)
     else:
         ending = uploads.complete(upload_id, part_ids, file)
-        await backend.state.run_all([*files.write(file, at=upload.created_at), ending])
+        await backend.entry.send([*files.write(file, at=upload.created_at), ending])  # before its parts are deleted
     return await _settled(backend, await find(backend, tenant, upload_id), part_ids, file)
 
 
@@ -152,7 +152,7 @@ async def cancel(backend: Backend, tenant: str, upload_id: str) -> Upload:
     if not await backend.state.run(uploads.cancel(upload_id)):
         raise _not_pending()
     with suppress(UnavailableError):  # it is cancelled all the same, and the sweep deletes them
-        await backend.blobs.delete_folder(paths.upload(upload_id))
+        await backend.blobs.delete_folder(paths.upload(upload_id), spare_unfinished=True)  # `add_part` deletes its own
     return await find(backend, tenant, upload_id)
 
 
@@ -220,7 +220,7 @@ async def _settled(backend: Backend, upload: Upload, part_ids: Sequence[str], fi
     if upload.file is None or upload.file.id != file.id:
         await backend.state.run_all(files.delete(file))
         await backend.blobs.delete([paths.file(file.id)])
-    await backend.blobs.delete_folder(paths.upload(upload.id))
+    await backend.blobs.delete_folder(paths.upload(upload.id), spare_unfinished=True)  # as above
     return _as_completed(upload, part_ids)
 
 

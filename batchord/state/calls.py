@@ -26,12 +26,16 @@ class Call(Generic[T_co]):
 
 
 class Script:
-    """A Lua script of `batchord/state/lua`, sent by its digest; `connection` loads it where the server has it not."""
+    """A Lua script of `batchord/state/lua`, sent by its digest; `connection` loads it where the server has it not.
+
+    `preludes` are what it begins with, since a script can load nothing.
+    """
 
     loaded: dict[str, Script] = {}  # noqa: RUF012 (every script of the process, so that a connection can load them all)
 
-    def __init__(self, name: str) -> None:
-        self.text = (files("batchord.state") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+    def __init__(self, name: str, *preludes: str) -> None:
+        folder = files("batchord.state") / "lua"
+        self.text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*preludes, name))
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         Script.loaded[name] = self
 

@@ -5,14 +5,11 @@ Both send the same calls; the second exists since `submit` must work in programs
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
-import redis.asyncio
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -29,6 +26,7 @@ from redis.retry import Retry
 
 from batchord.errors import BatchordError, StateUnavailableError
 from batchord.state.calls import Call, Script
+from batchord.state.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,17 +42,13 @@ _PASSING = (
     MasterDownError,
     NoScriptError,  # lost once more after it was loaded
     OSError,
-    OutOfMemoryError,
-    ReadOnlyError,
     TryAgainError,
 )
-_UNAUTHENTICATED = "already authenticated"
-"""What redis-py's greeting is answered where a password is missing, as an error of the connection."""
-_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
+_UNWRITABLE = (OutOfMemoryError, ReadOnlyError)
+_UNWRITABLE_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
 """What an error begins with that has no class of its own: a slow script, a full disk, a lost replica."""
 
 _TIMEOUT_S = 20
-_INSIST_PAUSES_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 
 class StateError(BatchordError):
@@ -65,30 +59,25 @@ class StateError(BatchordError):
 def _translated() -> Iterator[None]:
     try:
         yield
-    except _REFUSED as error:
-        raise StateError(f"Redis refuses the user or the password of BATCHORD_REDIS_URL: {error}") from error
-    except _PASSING as error:
-        if _UNAUTHENTICATED in str(error):
-            raise StateError(f"Redis wants a password; put it into BATCHORD_REDIS_URL: {error}") from error
-        raise StateUnavailableError(f"Redis does not answer for now: {error}") from error
-    except RedisError as error:
-        if str(error).startswith(_PASSING_WORDS):
-            raise StateUnavailableError(f"Redis takes no writes for now: {error}") from error
-        raise StateError(f"Redis refused a command: {error}") from error
+    except (RedisError, OSError) as error:
+        raise _translation(error) from error
+
+
+def _translation(error: Exception) -> BatchordError:
+    if isinstance(error, _REFUSED) or isinstance(error.__cause__, _REFUSED):  # redis-py wraps it on a Unix socket
+        return StateError(f"Redis refuses the user or the password of BATCHORD_REDIS_URL, or misses one: {error}")
+    if isinstance(error, _PASSING):
+        return StateUnavailableError(f"Redis does not answer for now: {error}")
+    if isinstance(error, _UNWRITABLE) or str(error).startswith(_UNWRITABLE_WORDS):
+        return StateUnavailableError(f"Redis takes no writes for now: {error}")
+    return StateError(f"Redis refused a command: {error}")
 
 
 class State:
-    """An asyncio client of Redis. `insist` is for what must not be lost: it waits until Redis is back."""
+    """An asyncio client of Redis, which gives up after `timeout_s`: who can wait longer calls again."""
 
-    def __init__(self, redis_url: str) -> None:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            client_url(redis_url),
-            max_connections=16,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            retry=AsyncRetry(NoBackoff(), 1),
-        )
-        self._redis = redis.asyncio.Redis.from_pool(pool)
+    def __init__(self, redis_url: str, timeout_s: float = _TIMEOUT_S) -> None:
+        self._wire = Wire(client_url(redis_url), timeout_s)
 
     async def run(self, call: Call[T]) -> T:
         """Send one call.
@@ -100,37 +89,19 @@ class State:
 
     async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Send many calls in one round trip, not as one transaction; the answers are in the calls' order."""
+        if not calls:
+            return []
+        commands = [call.command for call in calls]
         with _translated():
-            answers = await self._send(calls)
+            answers = await self._wire.send(commands)
             if any(isinstance(answer, NoScriptError) for answer in answers):
-                for script in Script.loaded.values():
-                    await self._redis.script_load(script.text)
-                answers = await self._send(calls)
+                await self._wire.send([("SCRIPT", "LOAD", script.text) for script in Script.loaded.values()])
+                answers = await self._wire.send(commands)
             return _read(calls, answers)
-
-    async def insist(self, call: Call[T]) -> T:
-        """Send one call, again and again until Redis has answered."""
-        return (await self.insist_all([call]))[0]
-
-    async def insist_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Send many calls in one round trip, again and again until Redis has answered."""
-        attempt = 0
-        while True:
-            try:
-                return await self.run_all(calls)
-            except StateUnavailableError:
-                await asyncio.sleep(_INSIST_PAUSES_S[min(attempt, len(_INSIST_PAUSES_S) - 1)])
-                attempt += 1
-
-    async def _send(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.command)
-        return await pipeline.execute(raise_on_error=False)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._redis.aclose()
+        await self._wire.aclose()
 
 
 class BlockingState:

@@ -8,7 +8,8 @@
 | batchord:{batch}:shard:<provider>:<n> | hash: an open shard | its seal |
 | batchord:{batch}:outcomes:<provider>:<n> | hash: line's index to its record | its seal |
 | batchord:{batch}:claims:<provider>:<n> | hash: line's index to the worker that sends it | its seal |
-| batchord:{batch}:owners:<provider>:<n> | hash: worker to the time until which its claims hold | its seal |
+| batchord:{batch}:owners:<provider>:<n> | hash: worker to when it last said that it lives | its seal |
+| batchord:{batch}:strikes:<provider>:<n> | hash: line's index to how many workers died while they sent it | its seal |
 | batchord:{batch}:chord:<provider>:<n> | hash: the chord's callback, ready to publish | the chord's last part |
 | batchord:{batch}:chord:<provider>:<n>:waiting | set: the chord's lines that have not returned | their parts |
 | batchord:{batch}:lease:<step> | string: who carries out a step that must run alone | its time to live |
@@ -24,7 +25,8 @@
 | batchord:models | hash: provider to the models that it says it serves | the provider's next answer |
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
 | batchord:files | sorted set: files by when they expire, and ids whose bytes still come | the file, or the sweep |
-| batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or the sweep |
+| batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or another one |
+| batchord:shares | hash: provider and worker to the worker's part of the limit | the next worker that takes its part |
 | batchord:lease:sweep | string: who sent the last sweep | its time to live |
 | batchord:lease:sweeping | string: the sweep that runs now | its time to live |
 | batchord:lease:catalogue | string: who asked the providers for their models last | its time to live |
@@ -41,6 +43,7 @@ UPLOADS = "batchord:uploads"
 RETIRED = "batchord:retired"
 MODELS = "batchord:models"
 WORKERS = "batchord:workers"
+SHARES = "batchord:shares"
 SWEEP_LEASE = "batchord:lease:sweep"
 SWEEPING_LEASE = "batchord:lease:sweeping"
 CATALOGUE_LEASE = "batchord:lease:catalogue"
@@ -134,8 +137,13 @@ def claims(ref: Shard) -> str:
 
 
 def owners(ref: Shard) -> str:
-    """The hash of until when a worker's claims hold."""
+    """The hash of when the workers that claimed lines last said that they live."""
     return f"batchord:{{{ref.batch_id}}}:owners:{ref.provider}:{ref.number}"
+
+
+def strikes(ref: Shard) -> str:
+    """The hash of how many workers died while they sent a line."""
+    return f"batchord:{{{ref.batch_id}}}:strikes:{ref.provider}:{ref.number}"
 
 
 def chord(ref: Shard) -> tuple[str, str]:

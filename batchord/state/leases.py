@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LEASE, _LET_GO = Script("lease"), Script("let_go")
+_BEAT, _ALIVE = Script("beat", "_clock"), Script("alive", "_clock")
 
 
 def take(lease: str, holder: str, life_s: float) -> Call[bool]:
@@ -23,9 +24,9 @@ def let_go(lease: str, holder: str) -> Call[bool]:
     return _LET_GO.call([lease], (holder,), is_one)
 
 
-def beat(worker: str, until: float) -> Call[None]:
-    """Say that a worker is alive until then."""
-    return Call(("ZADD", keys.WORKERS, until, worker), nothing)
+def beat(worker: str, life_s: float) -> Call[float]:
+    """Say that a worker lives, for so long unless it says so again; give the time of Redis."""
+    return _BEAT.call([keys.WORKERS], (worker, life_s), float)
 
 
 def leave(worker: str) -> Call[None]:
@@ -33,18 +34,12 @@ def leave(worker: str) -> Call[None]:
     return Call(("ZREM", keys.WORKERS, worker), nothing)
 
 
-def forget_dead(now: float) -> Call[None]:
-    """Take those off the list that were not alive any more an hour ago."""
-    return Call(("ZREMRANGEBYSCORE", keys.WORKERS, "-inf", now - 3600), nothing)
-
-
-def alive(now: float) -> Call[list[str]]:
+def alive() -> Call[list[str]]:
     """Give the living workers."""
-    command = ("ZRANGEBYSCORE", keys.WORKERS, now, "+inf")
-    return Call(command, lambda answer: [worker.decode() for worker in answer])
+    return _ALIVE.call([keys.WORKERS], (), lambda answer: [worker.decode() for worker in answer])
 
 
 def end_all(batch_ids: Iterable[str]) -> Call[None]:
     """End every lease of these batches and forget every worker: only for a fleet that is known to be dead."""
     steps = [keys.step_lease(batch_id, step) for batch_id in batch_ids for step in ("plan", "finalize")]
-    return Call(("DEL", keys.SWEEP_LEASE, keys.SWEEPING_LEASE, keys.WORKERS, *steps), nothing)
+    return Call(("DEL", keys.SWEEP_LEASE, keys.SWEEPING_LEASE, keys.WORKERS, keys.SHARES, *steps), nothing)

@@ -1,15 +1,18 @@
-"""The open shards: opening, claiming lines, recording outcomes once, sealing. One typed function a script."""
+"""The open shards: opening, claiming lines, recording outcomes once, sealing. One typed function a script.
+
+Every time is that of Redis' clock, in seconds: the scripts ask for it, as the clocks of the workers differ.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from batchord.contract import NO_USAGE, Usage
 from batchord.histogram import bucket_of
 from batchord.state import keys
-from batchord.state.calls import Argument, Call, Script, is_one, nothing, scored
+from batchord.state.calls import Argument, Call, Script, is_one, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +20,13 @@ if TYPE_CHECKING:
     from batchord.lifecycle import Outcome
     from batchord.state.keys import Shard
 
-_OPEN, _BEGIN, _RECORD, _RELEASE = Script("open_shard"), Script("begin"), Script("record"), Script("release")
-_RENEW, _MISSING, _SEAL = Script("renew"), Script("missing"), Script("seal")
+_BEGIN, _RECORD, _MISSING = (Script(name, "_clock", "_claim") for name in ("begin", "record", "missing"))
+_OPEN, _RENEW, _IDLE, _TOUCH = (Script(name, "_clock") for name in ("open_shard", "renew", "idle", "touch"))
+_RELEASE, _SEAL = Script("release"), Script("seal")
 _UNANSWERED: Final = ("", "", "")
 _MODEL_CHARS: Final = 200
+_SUSPECT_STRIKES: Final = 2
+_POISONED_STRIKES: Final = 5
 _ANALYTICS_FIELDS: Final = 20_000
 """A batch of ever new models must not fill Redis: those past some hundred are counted together."""
 
@@ -29,10 +35,35 @@ class Verdict(StrEnum):
     """What a worker is to do with a line that it was given."""
 
     SEND = "send"
+    SUSPECT = "suspect"
+    POISONED = "poisoned"
     RECORDED = "recorded"
     CLAIMED = "claimed"
+    UNSURE = "unsure"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+class Contact(NamedTuple):
+    """Since when and until when a worker was in touch with Redis; to be in touch is never to be silent for long.
+
+    Only a worker that has been in touch for as long as a claim holds may take another for dead.
+    """
+
+    since: float = 0
+    until: float = 0
+
+    def prolonged(self, now: float, claim_s: float) -> Contact:
+        """Give what it is when Redis has answered at `now`: a new one after a silence of a third of a claim."""
+        is_kept = 0 <= now - self.until <= claim_s / 3
+        return Contact(self.since if is_kept else now, now)
+
+
+class Missing(NamedTuple):
+    """The lines of a shard that nobody sends and that have no outcome; whether those of its batch may be sent still."""
+
+    indices: list[int]
+    may_be_sent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +115,39 @@ class OpenShard:
     lines: int
     recorded: int
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every line has its outcome."""
+        return self.recorded == self.lines
 
-def open_next(batch_id: str, provider: str, now: float, window_lines: int) -> Call[tuple[int, int] | None]:
+
+def open_next(batch_id: str, provider: str, window_lines: int) -> Call[tuple[int, int] | None]:
     """Open the provider's next shard if the window has room: its number and its lines, or None."""
     names = [keys.batch(batch_id), keys.lines(batch_id, provider), keys.open_shards(batch_id, provider)]
-    args = (provider, now, window_lines, keys.shard_prefix(batch_id, provider))
+    args = (provider, window_lines, keys.shard_prefix(batch_id, provider))
     return _OPEN.call(names, args, lambda answer: (answer[0], answer[1]) if answer else None)
 
 
-def begin(shard: Shard, worker: str, now: float, until: float, indices: Sequence[int]) -> Call[list[Verdict]]:
-    """Ask for each line whether this worker may send it, and claim those that it may until `until`."""
-    names = [keys.batch(shard.batch_id), *_shard_keys(shard)]
-    return _BEGIN.call(names, (worker, now, until, *indices), lambda answer: [Verdict(v.decode()) for v in answer])
+def begin(shard: Shard, worker: str, claim_s: float, contact: Contact, indices: Sequence[int]) -> Call[list[Verdict]]:
+    """Ask for each line whether this worker may send it, and claim those that it may for `claim_s` from now."""
+    args: list[Argument] = [worker, claim_s, *contact, _SUSPECT_STRIKES, _POISONED_STRIKES, *indices]
+    return _BEGIN.call(_shard_keys(shard), args, _verdicts)
 
 
-def record(shard: Shard, now: float, records: Sequence[LineRecord]) -> Call[int]:
-    """Record outcomes, the first of a line wins: how many were recorded now."""
-    names = [
-        keys.batch(shard.batch_id),
-        keys.shard(shard),
-        keys.outcomes(shard),
-        keys.claims(shard),
-        keys.open_shards(shard.batch_id, shard.provider),
-        keys.analytics(shard.batch_id),
-    ]
+def record(shard: Shard, worker: str, claim_s: float, records: Sequence[LineRecord]) -> Call[int]:
+    """Record outcomes, the first of a line wins: how many were recorded now.
+
+    An answer that comes too late changes nothing but the batch's count of late ones.
+    """
+    *names, _strikes = _shard_keys(shard)
+    names += [keys.open_shards(shard.batch_id, shard.provider), keys.analytics(shard.batch_id)]
     models: dict[str, int] = {}
     words: list[Argument] = []
     for line in records:
         words += line.words()
         words.append(models.setdefault(line.model[:_MODEL_CHARS], len(models)))
-    return _RECORD.call(
-        names, (shard.number, now, shard.provider, _ANALYTICS_FIELDS, len(models), *models, *words), int
-    )
+    head: list[Argument] = [worker, claim_s, shard.number, shard.provider, _ANALYTICS_FIELDS, len(models)]
+    return _RECORD.call(names, [*head, *models, *words], int)
 
 
 def release(shard: Shard, worker: str, indices: Sequence[int]) -> Call[int]:
@@ -123,9 +155,9 @@ def release(shard: Shard, worker: str, indices: Sequence[int]) -> Call[int]:
     return _RELEASE.call([keys.claims(shard)], (worker, *indices), int)
 
 
-def renew(shard: Shard, worker: str, until: float) -> Call[bool]:
+def renew(shard: Shard, worker: str) -> Call[bool]:
     """Prolong this worker's claims; False where the shard is sealed."""
-    return _RENEW.call([keys.shard(shard), keys.owners(shard)], (worker, until), is_one)
+    return _RENEW.call([keys.shard(shard), keys.owners(shard)], (worker,), is_one)
 
 
 def disown(shard: Shard) -> Call[None]:
@@ -133,9 +165,10 @@ def disown(shard: Shard) -> Call[None]:
     return Call(("DEL", keys.claims(shard), keys.owners(shard), *keys.chord(shard)), nothing)
 
 
-def missing(shard: Shard, now: float) -> Call[list[int]]:
-    """Give the indices of the lines that have no outcome and that no living worker sends."""
-    return _MISSING.call(_shard_keys(shard), (now,), list)
+def missing(shard: Shard, claim_s: float, contact: Contact) -> Call[Missing]:
+    """Give the lines that have no outcome and that no living worker sends, lowest first."""
+    *names, _strikes = _shard_keys(shard)
+    return _MISSING.call(names, (claim_s, *contact), lambda answer: Missing(answer[1:], is_one(answer[0])))
 
 
 def progress(shard: Shard) -> Call[OpenShard | None]:
@@ -150,23 +183,36 @@ def outcomes(shard: Shard, indices: Sequence[int]) -> Call[list[bytes | None]]:
 
 def seal(shard: Shard, succeeded: int) -> Call[bool]:
     """End a shard whose parts are written, with so many successes; False where it was ended, or lacks an outcome."""
-    names = [keys.batch(shard.batch_id), *_shard_keys(shard), keys.open_shards(shard.batch_id, shard.provider)]
-    return _SEAL.call([*names, *keys.chord(shard)], (shard.provider, shard.number, succeeded), is_one)
+    names = [*_shard_keys(shard), keys.open_shards(shard.batch_id, shard.provider), *keys.chord(shard)]
+    return _SEAL.call(names, (shard.provider, shard.number, succeeded), is_one)
 
 
 def open_numbers(batch_id: str, provider: str) -> Call[list[tuple[int, float]]]:
-    """Give the open shards' numbers, each with the time of its last progress, the stillest first."""
-    command = ("ZRANGE", keys.open_shards(batch_id, provider), 0, -1, "WITHSCORES")
-    return Call(command, lambda answer: [(int(number), at) for number, at in scored(answer)])
+    """Give the open shards' numbers, each with the seconds since its last progress, the stillest first."""
+    return _IDLE.call([keys.open_shards(batch_id, provider)], (), _idle)
 
 
-def touch(shard: Shard, now: float) -> Call[None]:
+def touch(shard: Shard) -> Call[None]:
     """Note that something was done for an open shard, so that the sweep waits before it acts again."""
-    return Call(("ZADD", keys.open_shards(shard.batch_id, shard.provider), "XX", now, shard.number), nothing)
+    return _TOUCH.call([keys.open_shards(shard.batch_id, shard.provider)], (shard.number,), nothing)
+
+
+def hurry(shard: Shard) -> Call[None]:
+    """Have the next sweep look at an open shard, as at one that has stood still for ever."""
+    return Call(("ZADD", keys.open_shards(shard.batch_id, shard.provider), "XX", 0, shard.number), nothing)
 
 
 def _shard_keys(shard: Shard) -> list[str]:
-    return [keys.shard(shard), keys.outcomes(shard), keys.claims(shard), keys.owners(shard)]
+    own = (keys.shard(shard), keys.outcomes(shard), keys.claims(shard), keys.owners(shard), keys.strikes(shard))
+    return [keys.batch(shard.batch_id), *own]
+
+
+def _verdicts(answer: Sequence[bytes]) -> list[Verdict]:
+    return [Verdict(verdict.decode()) for verdict in answer]
+
+
+def _idle(answer: Sequence[Any]) -> list[tuple[int, float]]:
+    return [(number, float(idle_s)) for number, idle_s in answer]
 
 
 def _progress(answer: Sequence[bytes | None]) -> OpenShard | None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -15,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from batchord.errors import BlobNotFoundError, ConfigError, StorageUnavailableError
+from batchord.storage.unfinished import delete_unfinished, delete_unfinished_in, folder_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
@@ -75,6 +77,7 @@ class Blobs:
 
     def __init__(self, storage_url: str) -> None:
         self._store = _open_store(storage_url)
+        self._folder = folder_of(storage_url)
 
     async def put(self, path: str, content: bytes | AsyncIterator[bytes]) -> None:
         """Write an object, in place of any earlier one; if `content` raises, nothing is written."""
@@ -121,16 +124,28 @@ class Blobs:
             for path in paths:
                 with suppress(BlobNotFoundError):
                     await self._delete([path])
+        await self.delete_unfinished(paths)
+
+    async def delete_unfinished(self, paths: Sequence[str]) -> None:
+        """Delete what writers that were killed left of objects, and none of what is whole."""
+        if self._folder is not None:
+            with _translated(paths[0] if paths else ""):
+                await asyncio.to_thread(delete_unfinished, self._folder, paths)
 
     async def _delete(self, paths: Sequence[str]) -> None:
         with _translated(paths[0] if paths else ""):
             await obstore.delete_async(self._store, paths)
 
-    async def delete_folder(self, prefix: str) -> None:
-        """Delete every object whose path begins with `prefix`."""
+    async def delete_folder(self, prefix: str, *, spare_unfinished: bool = False) -> None:
+        """Delete every object whose path begins with `prefix`, which ends with a slash.
+
+        What is being written there fails, unless it is spared, and with it what killed writers left.
+        """
         with _translated(prefix):
             async for entries in obstore.list(self._store, prefix=prefix):
                 await self.delete([entry["path"] for entry in entries])
+            if self._folder is not None and not spare_unfinished:
+                await asyncio.to_thread(delete_unfinished_in, self._folder, prefix)
 
     async def probe(self) -> None:
         """Ask the storage for something small, to see whether it answers."""

@@ -99,7 +99,7 @@ class Fleet:
 
     def start(self, count: int = 1) -> list[Worker]:
         """Start workers, and return once each of them is on the list of the living."""
-        arguments = ["worker", "--providers", str(self._providers)]
+        arguments = ["worker", "--workers", "1", "--providers", str(self._providers)]
         for _ in range(count):
             log = self.path / f"worker-{len(self.workers)}.log"
             self.workers.append(Worker(arguments, log, environment(self.env)))

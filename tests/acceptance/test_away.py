@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from tests.acceptance.cli import Folder
     from tests.upstream import Upstream
 
-LINES = 300
-SMALL_SHARDS = {"BATCHORD_SHARD_LINES": "30", "BATCHORD_WINDOW_LINES": "60"}
+LINES = 120
+SMALL_SHARDS = {"BATCHORD_SHARD_LINES": "20", "BATCHORD_WINDOW_LINES": "60"}
 SHORT_CLAIMS = {"BATCHORD_VISIBILITY_TIMEOUT_S": "4", "BATCHORD_CLAIM_S": "3", "BATCHORD_STALL_S": "4"}
 
 
-def assert_complete(running: Running, folder: Folder, upstream: Upstream, lines: int = LINES, *, at_most: int) -> None:
-    """Every line is answered in the input's order, and was sent no more often than `at_most`."""
+def assert_complete(running: Running, folder: Folder, upstream: Upstream, lines: int = LINES) -> None:
+    """Every line is answered in the input's order, and was sent once."""
     ended = running.end()
     assert ended.code == 0, ended.err
     assert [line["custom_id"] for line in folder.output_lines] == [f"id-{number}" for number in range(lines)]
-    assert max(Counter(seen.body for seen in upstream.requests).values()) <= at_most
+    assert max(Counter(seen.body for seen in upstream.requests).values()) == 1
 
 
 @contextmanager
@@ -53,40 +53,35 @@ def redis_stopped(running: Running) -> Iterator[None]:
 def test_a_storage_that_is_away_for_a_while_is_waited_for(folder: Folder, upstream: Upstream, moment: int) -> None:
     folder.write_input([chat(number) for number in range(LINES)])
     folder.write_provider(upstream.url, max_concurrency=20)
-    upstream.latency_s = 0.5
+    upstream.latency_s = 0.3
     log = folder.data / "workers.log"
     with Running(folder.run_arguments(), folder.path, env=SMALL_SHARDS) as running:
         wait_until(lambda: upstream.count() >= moment, "so many lines are sent, and the last of them are in flight")
         with storage_away(folder):
-            wait_until(lambda: log.read_text().count("The storage failed") >= 3, "the workers meet the trouble")
-        assert_complete(running, folder, upstream, at_most=1)
+            wait_until(lambda: "The storage failed" in log.read_text(), "the workers meet the trouble")
+        assert_complete(running, folder, upstream)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_redis_that_stands_still_while_lines_are_answered_is_waited_for(
-    folder: Folder, upstream: Upstream, workers: str
-) -> None:
+def test_a_redis_that_stands_still_while_lines_are_answered_is_waited_for(folder: Folder, upstream: Upstream) -> None:
     folder.write_input([chat(number) for number in range(LINES)])
     folder.write_provider(upstream.url, max_concurrency=20)
-    upstream.latency_s = 1.0
-    with Running(folder.run_arguments("--workers", workers), folder.path, env=SMALL_SHARDS) as running:
+    upstream.latency_s = 0.5
+    with Running(folder.run_arguments(), folder.path, env=SMALL_SHARDS) as running:
         wait_until(lambda: upstream.count() >= 40 and upstream.in_flight > 0, "some lines are in flight")
         with redis_stopped(running):
             wait_until(lambda: upstream.in_flight == 0, "every line in flight is answered")
-        upstream.latency_s = 0.1
-        assert_complete(running, folder, upstream, at_most=1)
+        assert_complete(running, folder, upstream)
 
 
-@pytest.mark.parametrize(("workers", "at_most"), [("1", 1), ("2", 2)])
-def test_a_redis_that_stands_still_for_longer_than_claims_hold_costs_nothing_or_a_second_request_by_another_worker(
-    folder: Folder, upstream: Upstream, workers: str, at_most: int
+def test_a_redis_that_stands_still_for_longer_than_claims_hold_costs_no_second_request(
+    folder: Folder, upstream: Upstream
 ) -> None:
-    folder.write_input([chat(number) for number in range(40)])
+    folder.write_input([chat(number) for number in range(20)])
     folder.write_provider(upstream.url, max_concurrency=40)
-    upstream.latency_s = 15.0
-    with Running(folder.run_arguments("--workers", workers), folder.path, env=SHORT_CLAIMS) as running:
-        wait_until(lambda: upstream.in_flight >= 20, "lines are in flight")
-        over = time.monotonic() + 8
+    upstream.latency_s = 12.0
+    with Running(folder.run_arguments("--workers", "2"), folder.path, env=SHORT_CLAIMS) as running:
+        wait_until(lambda: upstream.in_flight == 20, "all lines are in flight")
+        over = time.monotonic() + 6
         with redis_stopped(running):
             wait_until(lambda: time.monotonic() > over, "every claim and every message's time is over")
-        assert_complete(running, folder, upstream, 40, at_most=at_most)
+        assert_complete(running, folder, upstream, 20)

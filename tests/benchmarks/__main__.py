@@ -1,136 +1,101 @@
-"""Runs the benchmark: each condition several times, the two tools in turn, memory, the server's load; saves it all."""
+"""Runs the benchmark, part by part: shows the tables, saves everything as JSON, and on request renews the docs."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.benchmarks import load, memory, report, runs
-from tests.benchmarks.runs import BenchmarkError, Cell
+from tests.benchmarks import report
+from tests.benchmarks.parts import PARTS, Measured
+from tests.benchmarks.runs import BenchmarkError
+from tests.benchmarks.scope import full, quick
+from tests.benchmarks.table import write_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-TOOLS: tuple[runs.Tool, runs.Tool] = ("plain", "batchord")
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """How much is measured."""
-
-    lines: int
-    rounds: int
-    cells: tuple[Cell, ...]
-    memory_lines: tuple[int, ...]
-    workers: int
-    load: load.Shape
+LOG_WIDTH: Final = 160
+DOCS: Final = tuple(Path(__file__).parents[2] / "docs" / name for name in ("benchmarks.md", "scaling.md"))
 
 
-FULL_CELLS = tuple(Cell(latency_s, in_flight) for latency_s in (0, 0.2) for in_flight in (64, 256, 1_000))
-FULL_LOAD = load.Shape(clients=50, requests_each=100, running_lines=50_000)
-QUICK = Scope(200, rounds=1, cells=(Cell(0, 64),), memory_lines=(100, 1_000), workers=1, load=load.Shape(5, 20, 2_000))
+def _names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, value.replace(" ", "").split(",")))
+    if unknown := set(names) - set(PARTS):
+        raise click.BadParameter(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    return names
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A minute instead of many: does it all still work? Its times mean nothing.")
-@click.option("--lines", type=click.IntRange(min=1), default=10_000, show_default=True, help="Lines of each input.")
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each tool a condition."
+    "--quick", "is_quick", is_flag=True, help="Minutes instead of an hour: does it work? Its figures mean nothing."
+)
+@click.option("--only", callback=_names, default=",".join(PARTS), show_default=True, help="The parts, by commas.")
+@click.option("--lines", type=click.IntRange(min=1), default=10_000, show_default=True, help="Lines of an input.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each condition.")
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), help="Processes.  [default: one a core]")
+@click.option(
+    "--memory-lines",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1_000, 100_000, 1_000_000),
+    show_default=True,
+    help="Lines of each input of the memory part; a million take ten minutes.",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="batchord's worker processes."
+    "--out", type=click.Path(path_type=Path), default=Path("bench-output"), show_default=True, help="A folder."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("bench-output/bench.json"), show_default=True)
-def main(quick: bool, lines: int, rounds: int, workers: int, out: Path) -> None:
-    """Compare `batchord run` with a plain aiohttp loop, measure its memory, and load `batchord serve`."""
+@click.option("--docs", is_flag=True, help="Put the tables into docs/benchmarks.md and docs/scaling.md.")
+def main(  # noqa: PLR0913, PLR0917 (the command's options)
+    is_quick: bool,
+    only: Sequence[str],
+    lines: int,
+    rounds: int,
+    workers: int,
+    memory_lines: tuple[int, ...],
+    out: Path,
+    docs: bool,
+) -> None:
+    """Measure batchord: beside a plain loop and other tools, its memory, its recovery, its Redis, its server."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the commands are ended
-    scope = QUICK if quick else Scope(lines, rounds, FULL_CELLS, (1_000, 100_000), workers, FULL_LOAD)
-    console, machine = Console(), report.machine()  # before the first run: its load is somebody else's
-    try:
-        with Progress(*_columns(), console=console) as progress:
-            measured, peaks = measure_speed(scope, progress), measure_memory(scope, progress)
-            loads = measure_load(scope, progress)
-    except (BenchmarkError, TimeoutError) as error:
-        raise click.ClickException(str(error)) from None
-    comparisons = report.compare(measured)
-    tables = [
-        report.speed_table(comparisons),
-        report.phase_table(comparisons),
-        report.memory_table(peaks),
-        report.load_table(loads),
-    ]
-    console.print(*tables, sep="\n")
-    save(
-        out,
-        {
-            "machine": machine,
-            "scope": scope,
-            "comparisons": comparisons,
-            "memory": peaks,
-            "load": loads,
-            "runs": measured,
-        },
-    )
-    console.print(f"Saved as {out}")
+    scope = quick() if is_quick else full(lines, rounds, workers, memory_lines)
+    console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)
+    machine = report.machine()  # before the first run: its load is somebody else's
+    for name in only:
+        try:
+            with Progress(*_columns(), console=console) as progress:
+                measured = PARTS[name](scope, progress)
+        except (BenchmarkError, TimeoutError) as error:
+            raise click.ClickException(f"{name}: {error}") from None
+        console.print(*(table.rich() for table in measured.tables), sep="\n")
+        save(out / f"{name}.json", {"machine": machine, "scope": scope, **measured.results})
+        if docs:
+            write_docs(measured, f"Measured {time.strftime('%Y-%m-%d')} on {report.machine_words(machine)}.")
+    console.print(f"Saved in {out}")
 
 
 def _columns() -> Sequence[Any]:
     return TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
 
 
-def measure_speed(scope: Scope, progress: Progress) -> list[runs.Run]:
-    """Run both tools in turn, condition by condition, round by round: a slow minute of the machine meets both."""
-    turns = [(cell, tool) for _ in range(scope.rounds) for cell in scope.cells for tool in TOOLS]
-    task = progress.add_task("", total=len(turns))
-    measured = []
-    with _folder() as folder:
-        source = runs.write_input(folder / "input.jsonl", scope.lines)
-        for cell, tool in turns:
-            progress.update(task, description=f"{tool}: {1000 * cell.latency_s:.0f} ms, {cell.in_flight:,} in flight")
-            with _folder() as empty:
-                measured.append(runs.run(tool, cell, source, empty, scope.workers))
-            progress.advance(task)
-    return measured
-
-
-def measure_memory(scope: Scope, progress: Progress) -> list[memory.Peak]:
-    """Measure the peak for each size of file."""
-    peaks = []
-    for lines in progress.track(scope.memory_lines, description="batchord: memory by lines"):
-        with _folder() as empty:
-            peaks.append(memory.peak(lines, empty, scope.workers))
-    return peaks
-
-
-def measure_load(scope: Scope, progress: Progress) -> list[load.Comparison]:
-    """Measure what the server's clients wait, and what those of a bare route do."""
-    with _folder() as empty:
-        task = progress.add_task(f"batchord serve: {scope.load.clients} clients", total=1)
-        loads = load.measure(scope.load, empty, scope.rounds)
-        progress.advance(task)
-    return loads
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="batchord-bench-") as name:
-        yield Path(name)
-
-
 def save(path: Path, results: dict[str, Any]) -> None:
     """Write everything measured as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+
+
+def write_docs(measured: Measured, source: str) -> None:
+    """Renew the tables in the docs that the part has measured."""
+    for page in DOCS:
+        write_blocks(page, measured.tables, source)
 
 
 if __name__ == "__main__":

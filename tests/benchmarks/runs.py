@@ -1,8 +1,9 @@
-"""One run of one tool, from a cold start to a checked output: the plain loop, or `batchord run`."""
+"""One run of one tool, from a cold start to its output: the plain loop, `batchord run`, or another tool."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -14,12 +15,15 @@ import msgspec
 from tests.benchmarks.sampler import Usage, running, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-RUN_TIMEOUT_S = 900
+    from tests.benchmarks.sampler import Observer
+
+SLOWEST_LINES_PER_S = 50
+RUN_TIMEOUT_S = 300
 SERVER_TIMEOUT_S = 20
-Tool = Literal["plain", "batchord"]
+Tool = Literal["plain", "batchord", "celery-prefork", "celery-gevent", "lm-deluge"]
 
 UPSTREAM = """\
 [providers.upstream]
@@ -28,6 +32,13 @@ base_url = "{base_url}"
 models = ["*"]
 max_concurrency = {in_flight}
 """
+MODULES: dict[Tool, tuple[str, ...]] = {
+    "plain": ("tests.benchmarks.plain",),
+    "celery-prefork": ("tests.benchmarks.stock", "--pool", "prefork"),
+    "celery-gevent": ("tests.benchmarks.stock", "--pool", "gevent"),
+    "lm-deluge": ("tests.benchmarks.deluge",),
+}
+"""The program of each tool but batchord, and the options that it takes besides."""
 
 
 class BenchmarkError(Exception):
@@ -60,6 +71,8 @@ class Run:
     tool: Tool
     cell: Cell
     lines: int
+    answered: int
+    started_at: float
     before_s: float
     batch_s: float
     after_s: float
@@ -69,8 +82,14 @@ class Run:
     peak_bytes: int
     server_cpu_s: float
     requests: int
+    repeated: int
     peak_in_flight: int
     reported: dict[str, Any]
+
+    @property
+    def ended_at(self) -> float:
+        """When the batch phase ended, in epoch seconds."""
+        return self.started_at + self.batch_s
 
     @property
     def wall_s(self) -> float:
@@ -111,28 +130,39 @@ def write_input(path: Path, lines: int) -> Input:
     return Input(path, lines)
 
 
-def run(tool: Tool, cell: Cell, source: Input, folder: Path, workers: int) -> Run:
+def run(  # noqa: PLR0913, PLR0917 (what a run is made of)
+    tool: Tool,
+    cell: Cell,
+    source: Input,
+    folder: Path,
+    workers: int,
+    observed_by: Callable[[str], Observer] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Run:
     """Run a tool once over the source, in an empty folder, against an upstream started for it.
 
+    What `observed_by` gives for the upstream's base URL sees each sample of the tool's processes.
+
     Raises:
-        BenchmarkError: the tool failed, or not every line was answered.
+        BenchmarkError: the tool failed, or it is batchord or the plain loop and not every line was answered.
     """
     (folder / "upstream").mkdir()
     with running(server_command(cell.latency_s), folder / "upstream") as server:
         base_url = first_line(folder / "upstream" / "stdout")
-        if tool == "plain":
-            command = plain_command(source.path, folder, base_url, cell.in_flight)
-        else:
-            (folder / "providers.toml").write_text(UPSTREAM.format(base_url=base_url, in_flight=cell.in_flight))
-            command = batchord_command(source.path, folder, workers)
-        finished = finish(command, folder)
+        command = tool_command(tool, cell, source, folder, base_url, workers)
+        also = observed_by(base_url) if observed_by else None
+        finished = finish(command, folder, RUN_TIMEOUT_S + source.lines / SLOWEST_LINES_PER_S, also, env)
         server.terminate()
         server.wait(SERVER_TIMEOUT_S)
-    check_output(folder / "output.jsonl", source.lines)
-    return _measured(tool, cell, source.lines, finished, last_object(folder / "upstream" / "stdout"))
+    if tool in {"plain", "batchord"}:
+        check_output(folder / "output.jsonl", source.lines)
+    answered = len(set(answered_ids(folder / "output.jsonl")))
+    return _measured(tool, cell, source.lines, answered, finished, last_object(folder / "upstream" / "stdout"))
 
 
-def _measured(tool: Tool, cell: Cell, lines: int, finished: Finished, served: dict[str, Any]) -> Run:
+def _measured(  # noqa: PLR0913, PLR0917 (what a run is made of)
+    tool: Tool, cell: Cell, lines: int, answered: int, finished: Finished, served: dict[str, Any]
+) -> Run:
     usage, reported = finished
     # A tool that does not say when its batch phase began is taken to have begun with its first request.
     started_at: float = reported.get("started_at", served["first_at"])
@@ -141,6 +171,8 @@ def _measured(tool: Tool, cell: Cell, lines: int, finished: Finished, served: di
         tool=tool,
         cell=cell,
         lines=lines,
+        answered=answered,
+        started_at=started_at,
         before_s=started_at - usage.at[0],
         batch_s=reported["batch_s"],
         after_s=usage.at[-1] - ended_at,
@@ -150,6 +182,7 @@ def _measured(tool: Tool, cell: Cell, lines: int, finished: Finished, served: di
         peak_bytes=usage.peak_bytes,
         server_cpu_s=served["cpu_s"],
         requests=served["requests"],
+        repeated=served["repeated"],
         peak_in_flight=served["peak_in_flight"],
         reported=reported,
     )
@@ -160,10 +193,16 @@ def server_command(latency_s: float) -> list[str]:
     return [sys.executable, "-m", "tests.benchmarks.server", "--latency-s", str(latency_s)]
 
 
-def plain_command(source: Path, folder: Path, base_url: str, in_flight: int) -> list[str]:
-    """Give the command line of the plain loop."""
-    options = ["--base-url", base_url, "--in-flight", str(in_flight)]
-    return [sys.executable, "-m", "tests.benchmarks.plain", str(source), str(folder / "output.jsonl"), *options]
+def tool_command(  # noqa: PLR0913, PLR0917 (what a run is made of)
+    tool: Tool, cell: Cell, source: Input, folder: Path, base_url: str, workers: int
+) -> list[str]:
+    """Give the command line of a tool that sends the source's lines and writes the folder's output file."""
+    if tool == "batchord":
+        (folder / "providers.toml").write_text(UPSTREAM.format(base_url=base_url, in_flight=cell.in_flight))
+        return batchord_command(source.path, folder, workers)
+    module, *more = MODULES[tool]
+    options = ["--base-url", base_url, "--in-flight", str(cell.in_flight), *more]
+    return [sys.executable, "-m", module, str(source.path), str(folder / "output.jsonl"), *options]
 
 
 def batchord_command(source: Path, folder: Path, workers: int) -> list[str]:
@@ -179,14 +218,20 @@ def batchord_command(source: Path, folder: Path, workers: int) -> list[str]:
     return [sys.executable, "-m", "batchord.cli", "run", str(source), *flat, "--json"]
 
 
-def finish(command: Sequence[str], folder: Path) -> Finished:
-    """Run a command to its end.
+def finish(
+    command: Sequence[str],
+    folder: Path,
+    timeout_s: float = RUN_TIMEOUT_S,
+    also: Observer | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run a command to its end; `env` is added to the environment, and `also` is given each sample of its tree.
 
     Raises:
         BenchmarkError: it failed; the message ends with what it said.
     """
-    with running(command, folder) as started:
-        usage = watch(started, RUN_TIMEOUT_S)
+    with running(command, folder, {**os.environ, **(env or {})}) as started:
+        usage = watch(started, timeout_s, also)
     if started.returncode:
         said = (folder / "stderr").read_text(encoding="utf-8", errors="replace")[-2000:]
         raise BenchmarkError(f"{shlex.join(command)}: exit status {started.returncode}\n{said}")
@@ -220,10 +265,15 @@ def check_output(path: Path, lines: int) -> None:
     Raises:
         BenchmarkError: it was not.
     """
-    decoder = msgspec.json.Decoder(_OutputLine)
-    with path.open("rb") as output:
-        answered = [line.custom_id for line in map(decoder.decode, output) if line.response.status_code == 200]
+    answered = answered_ids(path)
     if len(answered) != lines or len(set(answered)) != lines:
         raise BenchmarkError(
             f"{path}: {len(answered)} answers, {len(set(answered))} of them distinct, for {lines} lines"
         )
+
+
+def answered_ids(path: Path) -> list[str]:
+    """Give the custom_id of each good answer in an output file."""
+    decoder = msgspec.json.Decoder(_OutputLine)
+    with path.open("rb") as output:
+        return [line.custom_id for line in map(decoder.decode, output) if line.response.status_code == 200]

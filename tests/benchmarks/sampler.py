@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    Observer = Callable[[float, Sequence[psutil.Process]], None]
 
 INTERVAL_S = 0.05
 MEMORY_EVERY = 4  # samples: reading PSS costs about a millisecond a process, which the measured command would pay
@@ -31,23 +33,30 @@ class Usage:
 
     def cpu_until(self, at: float) -> float:
         """Give the CPU seconds used until a time, between two samples in proportion."""
-        after = bisect_right(self.at, at)
-        if after == 0:
-            return 0.0
-        if after == len(self.at):
-            return self.cpu_s[-1]
-        share = (at - self.at[after - 1]) / (self.at[after] - self.at[after - 1])
-        return self.cpu_s[after - 1] + share * (self.cpu_s[after] - self.cpu_s[after - 1])
+        return used_until(self.at, self.cpu_s, at)
+
+
+def used_until(times: Sequence[float], used: Sequence[float], at: float) -> float:
+    """Give how much was used until a time, by samples of what was used in all, between two of them in proportion."""
+    after = bisect_right(times, at)
+    if after == 0:
+        return 0.0
+    if after == len(times):
+        return used[-1]
+    share = (at - times[after - 1]) / (times[after] - times[after - 1])
+    return used[after - 1] + share * (used[after] - used[after - 1])
 
 
 @contextmanager
-def running(command: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str], folder: Path, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a command in a session of its own, its output in the folder's files; at the end its tree is gone.
 
     Its own session, because what is typed at the terminal is for the benchmark alone, which then ends its commands.
     """
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
-        started = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True)
+        started = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True, env=env)
     try:
         yield started
     finally:
@@ -71,8 +80,13 @@ def end_tree(started: subprocess.Popen[bytes]) -> None:
     psutil.wait_procs(left, timeout=1)
 
 
-def watch(started: subprocess.Popen[bytes], timeout_s: float) -> Usage:
-    """Sample the command's tree until the command has ended.
+def tree_of(process: psutil.Process) -> list[psutil.Process]:
+    """Give a process and its descendants."""
+    return [process, *process.children(recursive=True)]
+
+
+def watch(started: subprocess.Popen[bytes], timeout_s: float, also: Observer | None = None) -> Usage:
+    """Sample the command's tree until the command has ended; `also` is given each sample's time and processes.
 
     Raises:
         TimeoutError: it ran longer than `timeout_s`.
@@ -82,9 +96,11 @@ def watch(started: subprocess.Popen[bytes], timeout_s: float) -> Usage:
     for tick in count():
         # A command that has ended stays readable until somebody waits for it: the last sample has all of its CPU.
         ended = root.status() == psutil.STATUS_ZOMBIE
-        tree = [root, *root.children(recursive=True)]
+        tree = tree_of(root)
         at.append(time.time())
         cpu_s.append(max(cpu_s[-1], sum(map(cpu_of, tree))))
+        if also is not None:
+            also(at[-1], tree)
         if tick % MEMORY_EVERY == 0:
             peak_bytes = max(peak_bytes, sum(map(memory_of, tree)))
         if ended:

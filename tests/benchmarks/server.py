@@ -1,4 +1,7 @@
-"""The upstream of the benchmark: one fixed chat completion after a stated latency, and counts of what came."""
+"""The upstream of the benchmark: one fixed chat completion after a stated latency, and counts of what came.
+
+It tells requests apart by their bodies: no two lines of the benchmark's input have the same.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,9 @@ class Upstream:
         self.first_at = 0.0
         self.last_at = 0.0
         self.app = web.Application()
+        self._bodies: set[int] = set()
         self.app.router.add_post("/v1/chat/completions", self._complete)
+        self.app.router.add_get("/counts", self._tell)
 
     async def _complete(self, request: web.Request) -> web.Response:
         if not self.requests:
@@ -50,17 +55,22 @@ class Upstream:
         self.requests += 1
         self._in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
-        await request.read()
+        self._bodies.add(hash(await request.read()))
         if self._latency_s:
             await asyncio.sleep(self._latency_s)
         self._in_flight -= 1
         self.last_at = time.time()
         return web.Response(body=COMPLETION, content_type="application/json")
 
+    async def _tell(self, _: web.Request) -> web.Response:
+        return web.json_response(self.counts())
+
     def counts(self) -> dict[str, float]:
-        """Give the requests, the most at a time, the first's coming, the last's answer, and the CPU since the first."""
+        """Give the requests and those that came before, how many wait now, and did at most; when; the CPU since."""
         return {
             "requests": self.requests,
+            "repeated": self.requests - len(self._bodies),
+            "in_flight": self._in_flight,
             "peak_in_flight": self.peak_in_flight,
             "first_at": self.first_at,
             "last_at": self.last_at,

@@ -1,26 +1,24 @@
-"""A small fleet for the tests of the pool, the chords and their like: the tasks, and starting workers in processes."""
+"""A small fleet for the tests of the pool, the chords and their like: starting workers in processes."""
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
-import redis.asyncio
-from celery import Celery
-from celery.exceptions import Ignore
+from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from batchord.embedded import EmbeddedValkey
-from workers.pool import AsyncTask, GiveBack, current_request
+from tests.integration.celery_tasks import Context, add_tasks, add_tasks_that_exit
+from workers.strategy import TASK_LOGGERS
 from workers.transport import install
 
 if TYPE_CHECKING:
@@ -31,52 +29,11 @@ QUEUE = "provider.test"
 BOUND_S = 60.0
 
 
-class Context:
-    """Opens an asyncio client for the tasks, and leaves a trace of its own life in Redis."""
-
-    def __init__(self, socket_path: str) -> None:
-        self._socket_path = socket_path
-
-    async def __aenter__(self) -> Self:
-        if os.environ.get("BROKEN_CONTEXT"):
-            raise OSError("the context would not open")
-        pool = redis.asyncio.BlockingConnectionPool.from_url(f"unix://{self._socket_path}", max_connections=100)
-        self.redis = redis.asyncio.Redis.from_pool(pool)
-        self.draining = asyncio.Event()
-        self.told: asyncio.Future[Any] | None = None
-        self.crowd = asyncio.Event()
-        self.inside = 0
-        await self.redis.rpush("context", "opened")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self.told is not None:
-            await self.told
-        await self.redis.rpush("context", "closed")
-        await self.redis.aclose()
-
-    async def hold(self, name: str) -> None:
-        """Say that it began, and end when it may; say so too if it is cancelled."""
-        # A blocking client, for redis-py's asyncio one may swallow a cancellation in the middle of a command.
-        with redis.Redis(unix_socket_path=self._socket_path) as client:
-            client.rpush("began", name)
-            try:
-                while not client.exists("release"):  # noqa: ASYNC110  (what is waited for is in Redis)
-                    await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                client.rpush("cancelled", name)
-                raise
-        await self.redis.rpush("ended", name)
-
-    def drain(self) -> None:
-        self.draining.set()
-        self.told = asyncio.ensure_future(self.redis.rpush("context", "draining"))
-
-
 def create_app(socket_path: str, scheme: str = "redis") -> Celery:
     """Give the app of the workers and of the tests; `scheme` is that of the broker's transport."""
     install()
-    app = Celery("test", broker=f"{scheme}+socket://{socket_path}?virtual_host=0", set_as_current=False)
+    broker_url = os.environ.get("BROKER_URL", f"{scheme}+socket://{socket_path}?virtual_host=0")
+    app = Celery("test", broker=broker_url, set_as_current=False)
     app.conf.update(
         result_backend=f"workers.chords.Backend+socket://{socket_path}?virtual_host=0",
         worker_pool="workers.pool:TaskPool",
@@ -84,6 +41,7 @@ def create_app(socket_path: str, scheme: str = "redis") -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=bool(os.environ.get("TASK_EVENTS")),
         task_acks_late=True,
+        worker_disable_rate_limits=True,
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (QUEUE, "control")],
         task_default_queue=QUEUE,
         broker_connection_retry_on_startup=True,
@@ -100,100 +58,9 @@ def create_app(socket_path: str, scheme: str = "redis") -> Celery:
     if password := os.environ.get("RESULTS_PASSWORD"):
         app.conf.update(redis_username="results", redis_password=password)
     app.batchord_context = Context(socket_path)
-    _add_tasks(app, app.batchord_context)
+    add_tasks(app, app.batchord_context)
+    add_tasks_that_exit(app)
     return app
-
-
-def _add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small task after the other)
-    task = partial(app.task, shared=False)  # else Celery copies the tasks of one app to the next
-
-    @task(name="join_crowd", base=AsyncTask)
-    async def join_crowd(size: int) -> None:
-        """End only when `size` of these are inside at once."""
-        context.inside += 1
-        if context.inside == size:
-            context.crowd.set()
-        await context.crowd.wait()
-
-    @task(name="greet", base=AsyncTask)
-    async def greet(name: str) -> str:
-        return f"hello {name} on {current_request().delivery_info['routing_key']}"
-
-    @task(name="count")
-    def count(key: str) -> str:
-        with redis.Redis.from_url(f"unix://{socket_path_of(app)}") as client:
-            return str(client.incr(key))
-
-    @task(name="fail", base=AsyncTask)
-    async def fail() -> None:
-        await asyncio.sleep(0)
-        raise ValueError("as asked for")
-
-    @task(name="cancel_itself", base=AsyncTask)
-    async def cancel_itself() -> None:
-        raise asyncio.CancelledError
-
-    @task(name="hold", base=AsyncTask)
-    async def hold(name: str) -> None:
-        await context.hold(name)
-
-    @task(name="ignore_cancellation", base=AsyncTask)
-    async def ignore_cancellation() -> None:
-        while not context.draining.is_set():
-            try:
-                await context.draining.wait()
-            except asyncio.CancelledError:
-                await context.redis.rpush("cancelled", "in vain")
-
-    @task(name="wait_for_permit", base=AsyncTask)
-    async def wait_for_permit() -> None:
-        await context.redis.rpush("began", "waiting")
-        await context.draining.wait()
-        raise GiveBack
-
-    @task(name="batchord.execute", base=AsyncTask)
-    async def execute(how: str) -> None:
-        await context.redis.hincrby("ran", current_request().id, 1)
-        if how == "fail":
-            raise ValueError("as asked for")
-        if how == "ignore":
-            raise Ignore
-        if how == "wait":
-            await context.draining.wait()
-            raise GiveBack
-        if how == "hold":
-            await context.hold(current_request().id)
-
-    @task(name="batchord.seal", base=AsyncTask)
-    async def seal(gid: str) -> None:
-        await context.redis.incr(f"sealed:{gid}")
-
-    @task(name="leave")
-    def leave() -> None:
-        sys.exit("as asked for")
-
-    @task(name="leave_async", base=AsyncTask)
-    async def leave_async() -> None:
-        sys.exit("as asked for")
-
-    @task(name="nothing", base=AsyncTask)
-    async def nothing() -> None:
-        pass
-
-    if os.environ.get("WRONG_BASE"):
-
-        @task(name="unawaited")
-        async def unawaited() -> None:
-            pass
-
-    @task(name="gather", base=AsyncTask)
-    async def gather(parts: list[str]) -> list[str]:
-        return sorted(parts)
-
-
-def socket_path_of(app: Celery) -> str:
-    path: str = app.batchord_context._socket_path
-    return path
 
 
 class Worker:
@@ -283,8 +150,19 @@ def wait_for(condition: Callable[[], Any], bound_s: float = BOUND_S) -> Any:
     return value
 
 
+def listen(socket_path: str) -> None:
+    """Count, in Redis, what Celery tells of its tasks."""
+    client = redis.Redis(unix_socket_path=socket_path)
+    for name in ("task_received", "task_prerun", "task_postrun", "task_success"):
+        getattr(signals, name).connect(lambda *_, name=name, **__: client.hincrby("heard", name, 1), weak=False)
+
+
 def main(socket_path: str, scheme: str) -> int:
     app = create_app(socket_path, scheme)
+    for name in TASK_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if os.environ.get("LISTENING"):
+        listen(socket_path)
     worker = app.Worker(loglevel="INFO", without_gossip=True, without_mingle=True, without_heartbeat=True)
     worker.start()
     return worker.exitcode or 0

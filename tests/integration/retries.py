@@ -37,7 +37,7 @@ class Writes:
         self.made = 0
         self._number = number
         self._meanwhile = meanwhile
-        self._watch(backend.state, "_send")
+        self._watch(backend.state._wire, "send")
         self._watch(backend.blobs, "put")
         self._watch(backend, "ask")
 
@@ -48,7 +48,7 @@ class Writes:
             if self.made >= self._number:
                 raise Died
             answer = await original(*args)
-            if name != "_send" or args[0][0].command[0] not in READS:
+            if name != "send" or args[0][0][0] not in READS:
                 self.made += 1
                 await self._meanwhile()
             if self.made >= self._number:

@@ -267,7 +267,6 @@ class Sites:
         site.redis.flushall()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("workers.patience._PAUSES_S", (0.0,))
-            patch.setattr("batchord.state.connection._INSIST_PAUSES_S", (0.0,))
             try:
                 for _ in range(workers):
                     await site.join()

@@ -15,6 +15,7 @@ from batchord.contract import Usage
 from batchord.errors import BatchordError, StateUnavailableError
 from batchord.state.connection import StateError
 from batchord.state.keys import Shard
+from batchord.state.shards import Contact
 from workers.context import Context
 from workers.execute import DuplicateLine, execute
 from workers.feed import feed
@@ -119,6 +120,10 @@ class Worker:
         self.context = Context(self.site.app, self.site.settings)
         await self.context.__aenter__()
         self.context._beating.cancel()  # time passes in a test only when the test says so
+        await self.context.desk.beat()
+        self.context.desk._contact = Contact(0, self.context.desk._contact.until)
+        for name, provider in self.context.routes.providers.items():
+            self.context.resize(name, provider.max_concurrency)
         self.context.providers.update(dict.fromkeys(self.context.providers, self.site.upstream))
         for name in ("send", "publish"):
             self._watch(self.context, name, getattr(self, f"_{name}", None))

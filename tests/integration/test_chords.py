@@ -108,7 +108,7 @@ def test_lines_that_fail_count(shared: Site, gid: str) -> None:
 
 def test_a_revoked_line_counts(shared: Site, gid: str) -> None:
     shared.app.control.revoke(f"{gid}/3")
-    inspect = shared.app.control.inspect(timeout=2)
+    inspect = shared.app.control.inspect(timeout=10, limit=1)
     wait_for(lambda: any(f"{gid}/3" in revoked for revoked in (inspect.revoked() or {}).values()))
     publish_lines(shared, gid, range(10))
     sealed(shared, gid)

@@ -51,7 +51,7 @@ def drains(site: Site) -> None:
 
 
 def asked(site: Site, question: str) -> Any:
-    answers = wait_for(getattr(site.app.control.inspect(timeout=2), question))
+    answers = wait_for(getattr(site.app.control.inspect(timeout=10, limit=1), question))
     (answer,) = answers.values()
     return answer
 
@@ -64,6 +64,10 @@ def test_two_thousand_coroutines_are_in_flight_at_once(shared: Site) -> None:
 
 def test_a_coroutine_returns_its_result_and_knows_its_request(shared: Site) -> None:
     assert shared.send("greet", "you").get(timeout=BOUND_S) == f"hello you on {QUEUE}"
+
+
+def test_a_coroutine_may_start_processes_and_threads(shared: Site) -> None:
+    assert shared.send("run_shell", "echo out; exit 3").get(timeout=BOUND_S) == ["out\n", 3]
 
 
 def test_a_plain_function_runs_once(shared: Site) -> None:
@@ -240,3 +244,9 @@ def test_a_coroutine_that_nobody_would_await_stops_the_worker(site: Site) -> Non
     worker = site.start_worker(WRONG_BASE="1")
     assert worker.process.wait(BOUND_S) == 1
     assert "Task unawaited: an `async def` task" in worker.log
+
+
+def test_a_broker_that_no_event_loop_can_watch_stops_the_worker(site: Site) -> None:
+    worker = site.start_worker(BROKER_URL="memory://")
+    assert worker.process.wait(BOUND_S) == 1
+    assert "The pool needs a broker that Celery's event loop can watch" in worker.log

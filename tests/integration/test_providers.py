@@ -17,7 +17,7 @@ from batchord.contract import Usage
 from batchord.errors import ConfigError
 from batchord.routing import Provider
 from tests.upstream import Rule, Upstream, run_upstream
-from workers.providers import ProviderClient, ProviderError, Request, connections, open_provider
+from workers.providers import ProviderClient, ProviderError, Request, open_provider, reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -261,7 +261,7 @@ async def test_a_broken_answer_is_an_error_and_the_next_request_works(
 async def test_an_answer_past_the_limit_is_not_taken_whole_and_the_next_request_works(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(reader, "MAX_ANSWER_BYTES", 100_000)
     upstream.rules = [
         Rule(match="too much", fault="huge", size_bytes=100_000),
         Rule(match="fits", fault="huge", size_bytes=99_000),

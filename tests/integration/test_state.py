@@ -22,20 +22,23 @@ from batchord.lifecycle import Outcome, Status, to
 from batchord.state import batches, keys, leases, shards
 from batchord.state.calls import Call, Script
 from batchord.state.connection import BlockingState, State, StateError
-from batchord.state.shards import LineRecord, Verdict
+from batchord.state.shards import Contact, LineRecord, Verdict
 from tests.unit import test_scripts_calls
 from tests.unit.fake_state import (
+    CLAIM_S,
     CREATED_AT,
-    DEADLINE,
     WIDE,
     batch_object,
     created,
+    long_contact,
     opened,
+    record,
     record_of,
     started,
     succeeded,
 )
 from tests.unit.test_batch_machine import FAST, BatchMachine
+from workers.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 
 BOUND_S: Final = 30
 CROWD: Final = range(30)
-NOUNS: Final = ("batches", "calls", "files", "leases", "lines", "shards")
+NOUNS: Final = ("batches", "calls", "claims", "files", "leases", "lines", "shards")
 
 # pytest collects the cases of the scripts as this module's own, and gives them this module's `state`.
 for noun in NOUNS:
@@ -132,20 +135,20 @@ async def test_of_many_movers_at_once_one_wins(fleet: State, state: BlockingStat
 
 async def test_of_many_feeds_at_once_each_opens_another_shard(fleet: State, state: BlockingState) -> None:
     batch_id = started(state, {"local": [1] * 20})
-    opened_now = await asyncio.gather(*(fleet.run(shards.open_next(batch_id, "local", 1, WIDE)) for _ in CROWD))
+    opened_now = await asyncio.gather(*(fleet.run(shards.open_next(batch_id, "local", WIDE)) for _ in CROWD))
     assert sorted(shard for shard in opened_now if shard) == [(number, 1) for number in range(20)]
 
 
 async def test_of_many_workers_at_once_one_sends_a_line(fleet: State, state: BlockingState) -> None:
     shard = opened(state, 1)
-    calls = [shards.begin(shard, f"w{n}", CREATED_AT, DEADLINE, [0]) for n in CROWD]
+    calls = [shards.begin(shard, f"w{n}", CLAIM_S, long_contact(state), [0]) for n in CROWD]
     verdicts = [verdict for (verdict,) in await asyncio.gather(*map(fleet.run, calls))]
     assert sorted(verdicts) == [Verdict.CLAIMED] * (len(CROWD) - 1) + [Verdict.SEND]
 
 
 async def test_of_many_records_of_a_line_at_once_one_counts(fleet: State, state: BlockingState) -> None:
     shard, outcomes = opened(state, 1), list(Outcome)
-    calls = [shards.record(shard, n, [LineRecord(0, outcomes[n % 4], b"%d" % n)]) for n in CROWD]
+    calls = [record(shard, [LineRecord(0, outcomes[n % 4], b"%d" % n)]) for n in CROWD]
     first = (await asyncio.gather(*map(fleet.run, calls))).index(1)
     assert record_of(state, shard.batch_id).recorded == 1
     assert state.run(shards.outcomes(shard, [0])) == [outcomes[first % 4].encode() + b"%d" % first]
@@ -153,7 +156,7 @@ async def test_of_many_records_of_a_line_at_once_one_counts(fleet: State, state:
 
 async def test_of_many_seals_at_once_one_frees_the_window(fleet: State, state: BlockingState) -> None:
     shard = opened(state, 1)
-    state.run(shards.record(shard, CREATED_AT, succeeded(0)))
+    state.run(record(shard, succeeded(0)))
     assert sum(await asyncio.gather(*(fleet.run(shards.seal(shard, 0)) for _ in CROWD))) == 1
     assert state.run(Call(("HGET", keys.batch(shard.batch_id), "open_lines:local"), int)) == 0
 
@@ -165,7 +168,7 @@ async def test_of_many_who_want_a_lease_one_holds_it(fleet: State) -> None:
 
 async def test_thousands_of_calls_in_one_round_trip_are_answered_in_order(fleet: State, state: BlockingState) -> None:
     shard = opened(state, 1_000)
-    calls = [shards.record(shard, CREATED_AT, succeeded(n // 2)) for n in range(2_000)]
+    calls = [record(shard, succeeded(n // 2)) for n in range(2_000)]
     assert await fleet.run_all(calls) == [1, 0] * 1_000
     assert state.run(shards.seal(shard, 0))
 
@@ -176,13 +179,22 @@ async def test_hundreds_of_callers_share_few_connections(fleet: State) -> None:
     assert await fleet.run(Call(("CLIENT", "LIST"), lambda clients: clients.count(b"id="))) < 50
 
 
+async def test_a_program_without_the_server_extra_sends_the_same(fleet: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchord.state.wire.HIREDIS_AVAILABLE", False)
+    said = ("\u00e4", b"\xff\r\n", -1, 0.1)
+    assert await fleet.run_all([Call(("RPUSH", "said", *said), int), Call(("LRANGE", "said", 0, -1), list)]) == [
+        4,
+        ["\u00e4".encode(), b"\xff\r\n", b"-1", b"0.1"],
+    ]
+
+
 async def test_scripts_that_the_server_lost_are_loaded_again(fleet: State, state: BlockingState) -> None:
     shard = opened(state, 1)
     for scripts in [Script.loaded.values(), [shards._RECORD], [shards._SEAL, shards._BEGIN]]:
         await fleet.run(Call(("SCRIPT", "FLUSH"), bool))
         for script in scripts:
             await fleet.run(Call(("SCRIPT", "LOAD", script.text), bool))
-        assert await fleet.run_all([shards.missing(shard, 0), shards.missing(shard, 0)]) == [[0], [0]]
+        assert await fleet.run_all([shards.missing(shard, CLAIM_S, Contact())] * 2) == [([0], True)] * 2
 
 
 async def test_what_was_answered_outlives_a_killed_server(own: EmbeddedValkey, own_fleet: State) -> None:
@@ -190,7 +202,7 @@ async def test_what_was_answered_outlives_a_killed_server(own: EmbeddedValkey, o
     assert await own_fleet.run(batches.create(batch))
     kill(own)
     own.restart_if_dead()
-    moved = await own_fleet.insist(batches.transition(batch.id, to(Status.CANCELLING), CREATED_AT))
+    moved = await patiently(lambda: own_fleet.run(batches.transition(batch.id, to(Status.CANCELLING), CREATED_AT)))
     record = await own_fleet.run(batches.read(batch.id))
     assert moved
     assert record is not None
@@ -232,21 +244,21 @@ async def test_a_port_where_nobody_listens_is_unavailable(unused_tcp_port: int) 
     await state.aclose()
 
 
-async def insisted(state: State, mend: Callable[[], object]) -> bool:
-    """Create a batch on an unwell server: a single try must fail for now, and insisting must outlast the mend."""
+async def waited_for(state: State, mend: Callable[[], object]) -> bool:
+    """Create a batch on an unwell server: a single try must fail for now, and patience must outlast that."""
     create = batches.create(batch_object())
     with pytest.raises(StateUnavailableError):
         await state.run(create)
-    insisting = asyncio.create_task(state.insist(create))
-    await asyncio.wait({insisting}, timeout=0.2)
-    assert not insisting.done()
+    waiting = asyncio.create_task(patiently(lambda: state.run(create)))
+    await asyncio.wait({waiting}, timeout=0.2)
+    assert not waiting.done()
     mend()
-    return await asyncio.wait_for(insisting, BOUND_S)
+    return await asyncio.wait_for(waiting, BOUND_S)
 
 
-async def test_insisting_waits_for_a_server_that_is_away(own: EmbeddedValkey, own_fleet: State) -> None:
+async def test_patience_outlasts_a_server_that_is_away(own: EmbeddedValkey, own_fleet: State) -> None:
     kill(own)
-    assert await insisted(own_fleet, own.restart_if_dead)
+    assert await waited_for(own_fleet, own.restart_if_dead)
 
 
 @pytest.mark.parametrize(
@@ -257,15 +269,15 @@ async def test_insisting_waits_for_a_server_that_is_away(own: EmbeddedValkey, ow
         pytest.param("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0", id="NOREPLICAS"),
     ],
 )
-async def test_insisting_waits_for_a_server_that_refuses_writes_for_now(
+async def test_patience_outlasts_a_server_that_refuses_writes_for_now(
     spoil: str, mend: str, own: EmbeddedValkey, own_fleet: State
 ) -> None:
     with redis.Redis.from_url(own.url) as operator:
         operator.execute_command(spoil)
-        assert await insisted(own_fleet, lambda: operator.execute_command(mend))
+        assert await waited_for(own_fleet, lambda: operator.execute_command(mend))
 
 
-async def test_insisting_waits_for_a_server_whose_disk_takes_nothing(own: EmbeddedValkey, own_fleet: State) -> None:
+async def test_patience_outlasts_a_server_whose_disk_takes_nothing(own: EmbeddedValkey, own_fleet: State) -> None:
     snapshot = own.data_dir / "valkey" / "dump.rdb"
     snapshot.mkdir()  # what cannot be replaced by a file, as little as on a full disk
     with redis.Redis.from_url(own.url) as operator:
@@ -273,7 +285,7 @@ async def test_insisting_waits_for_a_server_whose_disk_takes_nothing(own: Embedd
         operator.bgsave()
         until(lambda: operator.info("persistence")["rdb_last_bgsave_status"] == "err")
         try:
-            assert await insisted(own_fleet, lambda: operator.config_set("stop-writes-on-bgsave-error", "no"))
+            assert await waited_for(own_fleet, lambda: operator.config_set("stop-writes-on-bgsave-error", "no"))
         finally:
             operator.config_set("save", "")
 
@@ -297,11 +309,11 @@ def loading(own: EmbeddedValkey) -> Iterator[str]:
         server.wait(BOUND_S)
 
 
-async def test_insisting_waits_for_a_server_that_loads_its_data(loading: str) -> None:
+async def test_patience_outlasts_a_server_that_loads_its_data(loading: str) -> None:
     state, create = State(loading), batches.create(batch_object())
     with pytest.raises(StateUnavailableError, match="loading"):
         await state.run(create)
-    assert await asyncio.wait_for(state.insist(create), BOUND_S)
+    assert await asyncio.wait_for(patiently(lambda: state.run(create)), BOUND_S)
     await state.aclose()
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections import Counter
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,7 +120,7 @@ async def test_a_line_that_a_living_worker_sends_is_sent_by_nobody_else(sites: S
         hold = Hold(site.upstream)
         sending = await hold.of(site.workers[0], message)
         site.pass_time()
-        await site.workers[0].context.desk.renew()
+        await site.workers[0].context.desk.beat()
         for worker in site.workers:
             await worker.carry_out(message)
         await site.sweep()
@@ -210,6 +209,7 @@ async def test_a_line_that_waits_for_its_permit_when_its_batch_is_stopped_is_not
     async with sites.new() as site:
         messages = await opened(site, line("ok-0"), line("ok-1"))
         site.workers[0].context.resize("one", 1)
+        site.workers[0].context.desk.verdict_life_s = 0
         hold = Hold(site.upstream)
         first = await hold.of(site.workers[0], messages[0])
         second = asyncio.create_task(site.workers[0].carry_out(messages[1]))
@@ -268,9 +268,7 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
         site.assert_tidy()
 
 
-async def test_a_claim_made_after_an_outage_holds(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1_000.0]
-    monkeypatch.setattr("workers.desk.time", SimpleNamespace(time=lambda: now[0]))
+async def test_a_claim_made_after_an_outage_holds(sites: Sites) -> None:
     async with sites.new() as site:
         [message] = await opened(site, line("ok-0"))
 
@@ -278,7 +276,7 @@ async def test_a_claim_made_after_an_outage_holds(sites: Sites, monkeypatch: pyt
 
         async def outage(number: int) -> None:
             if number == 1:
-                now[0] += 2 * site.settings.claim_s
+                site.pass_time()
                 raise StateUnavailableError("Away for longer than a claim holds, as asked for.")
 
         away.after_write = outage

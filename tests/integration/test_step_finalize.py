@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import redis
 
 from batchord.broker import Step
 from batchord.contract import produced_file_id
@@ -53,12 +54,29 @@ def numbers(lines: list[str]) -> list[int]:
     return [int(custom_id.partition("-")[2]) for custom_id in lines]
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+async def end_is_forgotten(site: Site, victim: Worker, message: Message) -> None:
+    """The batch ends by others; then the power fails, and Redis knows what it knew some time before that."""
+    site.overtaken = True
+    site.pass_time()
+    with redis.Redis.from_url(site.settings.redis_url) as server:
+        remembered = {key: server.dump(key) for key in server.scan_iter()}
+        site.put_back(message)
+        await site.drive()
+        server.flushall()
+        for key, value in remembered.items():
+            server.restore(key, 0, value)
+    await dies_and_is_lost(site, victim, message)
+
+
+@pytest.mark.parametrize("trouble", [*TROUBLES, end_is_forgotten])
 async def test_trouble_after_any_write_changes_nothing(sites: Sites, trouble: Trouble) -> None:
     await changes_nothing(sites, finalizing, trouble)
 
 
-@pytest.mark.parametrize(("trouble", "code"), [(dies_and_is_lost, "batch_cancelled"), (is_overtaken, "batch_expired")])
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [(dies_and_is_lost, "batch_cancelled"), (is_overtaken, "batch_expired"), (end_is_forgotten, "batch_cancelled")],
+)
 async def test_trouble_while_a_stopped_batch_ends_changes_nothing(sites: Sites, trouble: Trouble, code: str) -> None:
     async def stopped(site: Site) -> Message:
         await site.carry_out(await site.until(Step.PLAN))

@@ -44,6 +44,7 @@ def create_app(config: dict[str, Any]) -> Celery:
         worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         task_acks_late=True,
+        worker_disable_rate_limits=True,
         task_ignore_result=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

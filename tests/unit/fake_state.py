@@ -10,16 +10,18 @@ import fakeredis
 from batchord.contract import BatchObject, new_batch_id
 from batchord.lifecycle import Outcome, Status
 from batchord.state import batches, keys, shards
-from batchord.state.calls import Call, mapping
+from batchord.state.calls import Call, mapping, scored
 from batchord.state.connection import BlockingState
 from batchord.state.keys import Shard
-from batchord.state.shards import LineRecord
+from batchord.state.shards import Contact, LineRecord, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CREATED_AT: Final = 1_000
-DEADLINE: Final = 2_000
+DEADLINE: Final = 4_000_000_000
+CLAIM_S: Final = 3_000
+"""How long a claim holds: far longer than any test, which lets time pass by `pass_time`."""
 WIDE: Final = 1_000_000
 """A window with room for every shard."""
 
@@ -62,12 +64,58 @@ def started(state: BlockingState, shard_lines: Mapping[str, Sequence[int]]) -> s
 def opened(state: BlockingState, *shard_lines: int, provider: str = "local") -> Shard:
     """Give the first shard, open, of a new batch whose shards for one provider have these lines."""
     batch_id = started(state, {provider: shard_lines})
-    assert state.run(shards.open_next(batch_id, provider, CREATED_AT, WIDE)) == (0, shard_lines[0])
+    assert state.run(shards.open_next(batch_id, provider, WIDE)) == (0, shard_lines[0])
     return Shard(batch_id, provider, 0)
 
 
 def succeeded(*indices: int) -> list[LineRecord]:
     return [LineRecord(index, Outcome.SUCCEEDED, b"{}") for index in indices]
+
+
+def record(shard: Shard, records: Sequence[LineRecord], worker: str = "w") -> Call[int]:
+    return shards.record(shard, worker, CLAIM_S, records)
+
+
+def begin(state: BlockingState, shard: Shard, worker: str, *indices: int) -> list[Verdict]:
+    """Begin lines as a worker that has been in touch with Redis for long."""
+    return state.run(shards.begin(shard, worker, CLAIM_S, long_contact(state), indices))
+
+
+def missing(state: BlockingState, shard: Shard) -> list[int]:
+    """Give what is missing, as a worker that has been in touch with Redis for long."""
+    return state.run(shards.missing(shard, CLAIM_S, long_contact(state))).indices
+
+
+def late(state: BlockingState, batch_id: str) -> int:
+    """Give how many answers of a batch came too late."""
+    return int(fields(state, keys.batch(batch_id)).get("late", 0))
+
+
+def long_contact(state: BlockingState) -> Contact:
+    return Contact(0, time_of(state))
+
+
+def time_of(state: BlockingState) -> float:
+    """Read the clock of Redis."""
+    return state.run(Call(("TIME",), lambda answer: int(answer[0]) + int(answer[1]) / 1e6))
+
+
+def pass_time(state: BlockingState, seconds: float) -> None:
+    """Let time pass: nobody can set the clock of Redis, so all that happened so far moves into the past."""
+    for name in key_names(state):
+        if ":owners:" in name:
+            _shift(state, name, fields(state, name), seconds)
+        elif ":open:" in name or name == keys.WORKERS:
+            for member, score in state.run(Call(("ZRANGE", name, 0, -1, "WITHSCORES"), scored)):
+                state.run(Call(("ZADD", name, score - seconds, member), int))
+        elif re.fullmatch(r"batchord:\{batch_\w+\}", name):
+            times = {field: at for field, at in fields(state, name).items() if field.endswith("expires_at")}
+            _shift(state, name, times, seconds)
+
+
+def _shift(state: BlockingState, name: str, times: Mapping[str, str], seconds: float) -> None:
+    for field, at in times.items():
+        state.run(Call(("HSET", name, field, f"{float(at) - seconds:.6f}".removesuffix(".000000")), int))
 
 
 def move(state: BlockingState, batch_id: str, status: Status) -> None:

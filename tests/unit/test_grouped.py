@@ -41,9 +41,9 @@ async def test_while_one_group_is_on_its_way_the_next_one_gathers() -> None:
     sender = Sender()
     sender.gate.clear()
     grouped = Grouped[str, int, int](sender)
-    first = asyncio.create_task(grouped.ask("a", 1))
+    first = grouped.ask("a", 1)
     await sender.began.wait()
-    rest = [asyncio.create_task(grouped.ask("a", value)) for value in (2, 3)]
+    rest = [grouped.ask("a", value) for value in (2, 3)]
     await asyncio.sleep(0)
     sender.gate.set()
     assert await asyncio.gather(first, *rest) == [2, 4, 6]
@@ -76,7 +76,7 @@ async def test_one_who_stopped_waiting_does_not_disturb_the_others() -> None:
     sender = Sender()
     sender.gate.clear()
     grouped = Grouped[str, int, int](sender)
-    gone, stays = (asyncio.create_task(grouped.ask("a", value)) for value in (1, 2))
+    gone, stays = (grouped.ask("a", value) for value in (1, 2))
     await sender.began.wait()
     gone.cancel()
     sender.gate.set()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from workers.permits import Draining, Permits, share, slots
+from workers.permits import Draining, Permits, slots
 
 
 class Crowd:
@@ -103,9 +103,18 @@ async def test_draining_turns_away_those_who_wait_and_those_who_come_but_not_the
     await crowd.tasks[0]
 
 
-@pytest.mark.parametrize(("limit", "workers", "part"), [(256, 1, 256), (256, 2, 128), (10, 3, 3), (1, 5, 1), (8, 0, 8)])
-def test_a_worker_s_share_is_an_equal_part_and_at_least_one(limit: int, workers: int, part: int) -> None:
-    assert share(limit, workers) == part
+async def test_how_many_may_be_held_is_known_until_the_limit_is_changed() -> None:
+    permits = Permits(4)
+    assert permits.most_held == 4
+    crowd = Crowd(permits, 3)
+    await settle()
+    permits.resize(2)
+    assert permits.most_held == 3
+    permits.resize(5)
+    permits.drain()
+    assert permits.most_held == 3
+    await crowd.release(3)
+    assert permits.most_held == 0
 
 
 @pytest.mark.parametrize("limit", [1, 64, 1000])

@@ -22,6 +22,7 @@ from tests.unit.fake_state import (
     key_names,
     move,
     opened,
+    record,
     record_of,
     started,
     succeeded,
@@ -90,7 +91,7 @@ def test_of_two_movers_one_wins(state: BlockingState, first: Status, second: Sta
 @pytest.mark.parametrize("terminal", TERMINAL)
 def test_nothing_is_written_after_a_terminal_status(state: BlockingState, terminal: Status) -> None:
     shard = opened(state, 1, 1)
-    state.run(shards.record(shard, NOW, succeeded(0)))
+    state.run(record(shard, succeeded(0)))
     state.run(shards.seal(shard, 0))
     move(state, shard.batch_id, terminal)
     before = contents(state)
@@ -98,8 +99,8 @@ def test_nothing_is_written_after_a_terminal_status(state: BlockingState, termin
         assert not state.run(batches.transition(shard.batch_id, to(target), NOW, {"errors": "[]"}))
     assert not state.run(batches.create(batch_object(id=shard.batch_id)))
     assert not state.run(batches.start(shard.batch_id, NOW, {"total": 9}, {"local": [9]}))
-    assert state.run(shards.open_next(shard.batch_id, "local", NOW, WIDE)) is None
-    assert state.run(shards.record(shard, NOW, [LineRecord(0, Outcome.FAILED, b"{}")])) == 0
+    assert state.run(shards.open_next(shard.batch_id, "local", WIDE)) is None
+    assert state.run(record(shard, [LineRecord(0, Outcome.CANCELLED, b"{}")])) == 0
     assert not state.run(shards.seal(shard, 0))
     assert contents(state) == before
 
@@ -166,12 +167,12 @@ def test_a_record_counts_the_lines_that_were_cancelled_or_ran_out_of_time(state:
     shard = opened(state, 5)
     outcomes = [Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED, Outcome.EXPIRED]
     usage = Usage(1, 2, 3, 4, 5)
-    state.run(shards.record(shard, NOW, [LineRecord(i, o, b"{}", i, usage) for i, o in enumerate(outcomes)]))
-    record = record_of(state, shard.batch_id)
-    counts = record.batch.request_counts
+    state.run(record(shard, [LineRecord(i, o, b"{}", i, usage) for i, o in enumerate(outcomes)]))
+    seen = record_of(state, shard.batch_id)
+    counts = seen.batch.request_counts
     assert (counts.total, counts.completed, counts.failed) == (5, 1, 1)
-    assert (record.cancelled_lines, record.expired_lines, record.recorded, record.retries) == (1, 1, 4, 6)
-    assert record.batch.usage == Usage(4, 8, 12, 16, 20)
+    assert (seen.cancelled_lines, seen.expired_lines, seen.recorded, seen.retries) == (1, 1, 4, 6)
+    assert seen.batch.usage == Usage(4, 8, 12, 16, 20)
 
 
 @pytest.mark.parametrize(("now", "is_past"), [(DEADLINE - 0.01, False), (DEADLINE, True), (DEADLINE + 1, True)])

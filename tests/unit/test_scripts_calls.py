@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchord.errors import StateUnavailableError
-from batchord.state import batches, queues, shards
+from batchord.state import batches, leases, queues, shards
 from batchord.state.calls import Call, Script, mapping, pairs, scored, text
 from batchord.state.connection import BlockingState, StateError, client_url
-from batchord.state.keys import Shard
-from tests.unit.fake_state import CREATED_AT, FakeState, opened, record_of, started, succeeded
+from batchord.state.shards import OpenShard
+from tests.unit.fake_state import FakeState, missing, opened, record, record_of, started, succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +64,14 @@ def test_both_protocols_read_batches_and_open_shards_alike(state: BlockingState)
     shard = opened(state, 2)
     state.run(batches.activate(shard.batch_id, 7.5))
     assert state.run(batches.active()) == [(shard.batch_id, 7.5)]
-    assert state.run(shards.open_numbers(shard.batch_id, "local")) == [(0, CREATED_AT)]
+    assert state.run(shards.progress(shard)) == OpenShard(2, 0)
+    assert [number for number, _ in state.run(shards.open_numbers(shard.batch_id, "local"))] == [0]
     assert record_of(state, shard.batch_id).batch.request_counts.total == 2
 
 
 def test_answers_come_in_the_order_of_the_calls(state: BlockingState) -> None:
     shard = opened(state, 3)
-    calls = [shards.record(shard, CREATED_AT, succeeded(*indices)) for indices in ([0], [], [0], [1, 2])]
+    calls = [record(shard, succeeded(*indices)) for indices in ([0], [], [0], [1, 2])]
     assert state.run_all(calls) == [1, 0, 0, 2]
 
 
@@ -83,7 +84,7 @@ def test_a_script_that_the_server_lost_is_loaded_again(state: BlockingState) -> 
     for script in Script.loaded.values():
         assert state.run(Call(("SCRIPT", "EXISTS", script.sha), list)) == [True]
     state.run(Call(("SCRIPT", "FLUSH"), bool))
-    assert state.run(shards.missing(shard, CREATED_AT)) == [0]
+    assert missing(state, shard) == [0]
 
 
 def test_a_refused_command_is_a_fault_that_names_the_reason(state: BlockingState) -> None:
@@ -96,7 +97,7 @@ def test_a_refused_command_is_a_fault_that_names_the_reason(state: BlockingState
 def test_a_refused_call_does_not_stop_those_beside_it(state: BlockingState) -> None:
     shard = opened(state, 1)
     with pytest.raises(StateError):
-        state.run_all([Call(("GET",), int), shards.record(shard, CREATED_AT, succeeded(0))])
+        state.run_all([Call(("GET",), int), record(shard, succeeded(0))])
     assert record_of(state, shard.batch_id).recorded == 1
 
 
@@ -120,4 +121,4 @@ class Forgetful(FakeState):
 
 def test_scripts_lost_again_at_once_pass_for_a_server_that_does_not_answer_for_now() -> None:
     with pytest.raises(StateUnavailableError):
-        Forgetful().run(shards.missing(Shard("batch_none", "local", 0), CREATED_AT))
+        Forgetful().run(leases.alive())

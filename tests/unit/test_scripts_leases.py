@@ -6,7 +6,7 @@ import pytest
 
 from batchord.state import keys, leases
 from batchord.state.calls import Call
-from tests.unit.fake_state import FakeState, key_names, started
+from tests.unit.fake_state import FakeState, key_names, pass_time, started, time_of
 
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
@@ -61,24 +61,35 @@ def test_the_leases_of_two_steps_and_two_batches_are_apart(state: BlockingState)
     assert state.run_all([leases.take(name, name, 60) for name in names]) == [True] * 4
 
 
-def test_a_worker_is_alive_until_the_time_of_its_last_beat(state: BlockingState) -> None:
-    for worker, until in [("a", 10), ("b", 10.5), ("a", 20)]:
-        state.run(leases.beat(worker, until))
-    assert [state.run(leases.alive(now)) for now in (10.5, 10.6, 20, 20.1)] == [["b", "a"], ["a"], ["a"], []]
+def test_a_worker_is_alive_for_as_long_as_its_last_beat_said(state: BlockingState) -> None:
+    state.run_all([leases.beat("a", 1_000), leases.beat("b", 2_000)])
+    pass_time(state, 500)
+    state.run(leases.beat("a", 3_000))
+    assert state.run(leases.alive()) == ["b", "a"]
+    pass_time(state, 1_700)
+    assert state.run(leases.alive()) == ["a"]
+    pass_time(state, 1_700)
+    assert state.run(leases.alive()) == []
+
+
+def test_a_beat_tells_the_time_of_redis(state: BlockingState) -> None:
+    before = time_of(state)
+    assert before <= state.run(leases.beat("a", 10)) <= time_of(state)
 
 
 def test_a_worker_that_leaves_is_not_alive(state: BlockingState) -> None:
-    state.run(leases.beat("a", 10))
+    state.run(leases.beat("a", 1_000))
     for _ in range(2):
         state.run(leases.leave("a"))
-    assert state.run(leases.alive(0)) == []
+    assert state.run(leases.alive()) == []
     assert key_names(state) == set()
 
 
 def test_a_worker_is_forgotten_an_hour_after_its_death(state: BlockingState) -> None:
-    state.run_all([leases.beat("a", 1_000), leases.beat("b", 1_001)])
-    state.run(leases.forget_dead(4_600.5))
-    assert state.run(leases.alive(0)) == ["b"]
+    state.run_all([leases.beat("a", 1_000), leases.beat("b", 2_000)])
+    pass_time(state, 1_000 + 3_600)
+    state.run(leases.beat("c", 1_000))
+    assert state.run(Call(("ZRANGE", keys.WORKERS, 0, -1), list)) == [b"b", b"c"]
 
 
 def test_ending_all_leases_of_a_dead_fleet_leaves_its_batch(state: BlockingState) -> None:

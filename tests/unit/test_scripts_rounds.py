@@ -18,11 +18,14 @@ from tests.unit.fake_state import (
     DEADLINE,
     WIDE,
     FakeState,
+    begin,
     contents,
     created,
     fields,
     key_names,
+    late,
     move,
+    record,
     record_of,
     started,
 )
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
 
 NOW = 1_500.75
-NEW_DEADLINE = 9_000
+NEW_DEADLINE = 4_100_000_000
 RETRIABLE = [Status.COMPLETED, Status.EXPIRED, Status.CANCELLED]
 
 
@@ -42,10 +45,10 @@ def state() -> BlockingState:
 
 def run_shard(state: BlockingState, shard: Shard, outcomes: str) -> None:
     """Open a provider's next shard, record an outcome for each line, and seal it."""
-    opened = state.run(shards.open_next(shard.batch_id, shard.provider, NOW, WIDE))
+    opened = state.run(shards.open_next(shard.batch_id, shard.provider, WIDE))
     assert opened == (shard.number, len(outcomes))
     records = [LineRecord(index, Outcome(letter), b"{}") for index, letter in enumerate(outcomes)]
-    assert state.run(shards.record(shard, NOW, records)) == len(outcomes)
+    assert state.run(record(shard, records)) == len(outcomes)
     assert state.run(shards.seal(shard, outcomes.count("s")))
 
 
@@ -131,8 +134,8 @@ def test_a_round_counts_its_shards_and_lines_anew_on_top_of_what_was_kept(state:
     counts = record.batch.request_counts
     assert (counts.total, counts.completed, counts.failed) == (4, 3, 1)
     assert record.shards == {"b": ShardCounts(first + 1, first + 1, 0, first)}
-    assert state.run(shards.open_next(batch_id, "b", NOW, WIDE)) is None
-    assert state.run(shards.open_next(batch_id, "a", NOW, WIDE)) is None
+    assert state.run(shards.open_next(batch_id, "b", WIDE)) is None
+    assert state.run(shards.open_next(batch_id, "a", WIDE)) is None
 
 
 def test_a_running_batch_shows_a_file_as_soon_as_it_has_a_line(state: BlockingState) -> None:
@@ -230,12 +233,15 @@ def test_a_late_message_of_an_earlier_round_finds_no_shard(state: BlockingState)
     batch_id = ended(state)
     retry(state, batch_id)
     start(state, batch_id)
-    state.run(shards.open_next(batch_id, "b", NOW, WIDE))
-    late = Shard(batch_id, "b", 0)
+    state.run(shards.open_next(batch_id, "b", WIDE))
+    former = Shard(batch_id, "b", 0)
     before = contents(state)
-    assert state.run(shards.begin(late, "w", NOW, NOW + 60, [0])) == [shards.Verdict.RECORDED]
-    assert state.run(shards.record(late, NOW, [LineRecord(0, Outcome.FAILED, b"{}")])) == 0
-    assert not state.run(shards.seal(late, 0))
+    assert begin(state, former, "w", 0) == [shards.Verdict.RECORDED]
+    assert not state.run(shards.seal(former, 0))
+    assert contents(state) == before
+    assert state.run(record(former, [LineRecord(0, Outcome.FAILED, b"{}")])) == 0
+    assert late(state, batch_id) == 1
+    state.run(Call(("HDEL", keys.batch(batch_id), "late"), int))
     assert contents(state) == before
 
 

@@ -4,135 +4,173 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
 import httpx2
-from httpx_aiohttp.httpx2 import AiohttpTransport
 
+from workers.providers.dial import Dialer
+from workers.providers.head import header_lines
+from workers.providers.http1 import Connection, timed_out
 from workers.providers.seam import ProviderError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     from batchord.routing import Provider
+    from workers.providers.http1 import Answer
 
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-_OWN_HEADERS: Final = {
-    "accept": "application/json",
-    "accept-encoding": "gzip",  # said here, since aiohttp would offer what it can decode, and it is httpx that decodes
-    "content-type": "application/json",
-}
 # Uvicorn, and so vLLM, closes an idle connection after 5 s: let go before that, or a request meets the closing.
 _KEEPALIVE_S: Final = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole HTTP answer, with its content encoding undone; `ttfb_ms` is when its headers had come."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    body: bytes
-    latency_ms: float
-    ttfb_ms: float
-
-
 class Connections:
-    """A pool of kept-alive connections, at most `max_concurrency` of them; redirects are not followed.
+    """A pool of kept-alive connections to one origin, at most `max_concurrency` of them; redirects are not followed.
 
-    Requests go straight to httpx's transport: the client above it costs more CPU a request for redirects, cookies and
-    authentication that nobody wants here, and it logs every request.
+    The connection used last is the next one used, so that those that are not needed end.
     """
 
-    def __init__(self, config: Provider, headers: dict[str, str]) -> None:
+    def __init__(self, config: Provider, base_url: httpx2.URL, headers: Mapping[str, str]) -> None:
         self._config = config
-        self._headers = _OWN_HEADERS | {"user-agent": _user_agent()} | headers
-        self._tls = httpx2.create_ssl_context()
-        self._transport = AiohttpTransport(verify=self._tls, client=self._open_session)
-        self._timeouts = {"timeout": {"connect": config.connect_timeout_s}}
+        self._host = base_url.raw_host.decode()
+        self._tls = _tls() if base_url.scheme == "https" else None
+        self._dialer = Dialer(self._host, base_url.port or (443 if self._tls else 80))
+        self._header_lines = header_lines(config.name, base_url, headers)
+        self._slots = asyncio.Semaphore(config.max_concurrency)
+        self._open: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        limit = self._config.max_concurrency
-        connector = aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEEPALIVE_S, ssl=self._tls)
-        return aiohttp.ClientSession(connector=connector, headers=self._headers, cookie_jar=aiohttp.DummyCookieJar())
-
-    async def post(self, url: httpx2.URL, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send exactly these bytes once, and wait for the whole answer.
+    async def post(self, target: bytes, body: bytes, idempotency_key: str) -> Answer:
+        """Send exactly these bytes once, to a path and query, and wait for the whole answer.
 
         Raises:
-            ProviderError: no whole answer of at most `MAX_ANSWER_BYTES` came in time.
+            ProviderError: no whole answer of bounded size came in time.
         """
-        # A given stream keeps httpx from computing headers that aiohttp computes again; read() makes it plain bytes.
-        request = httpx2.Request(
-            "POST", url, headers=headers, stream=httpx2.ByteStream(body), extensions=self._timeouts
+        head = b"POST %b HTTP/1.1\r\n%bidempotency-key: %b\r\ncontent-length: %d\r\n\r\n" % (
+            target,
+            self._header_lines,
+            idempotency_key.encode("ascii"),
+            len(body),
         )
-        request.read()
-        return await self._ask(request)
+        return await self._ask(head, body)
 
-    async def get(self, url: httpx2.URL) -> Answer:
+    async def get(self, target: bytes) -> Answer:
         """Ask once, and wait for the whole answer.
 
         Raises:
-            ProviderError: no whole answer of at most `MAX_ANSWER_BYTES` came in time.
+            ProviderError: no whole answer of bounded size came in time.
         """
-        return await self._ask(httpx2.Request("GET", url, extensions=self._timeouts))
+        return await self._ask(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, self._header_lines), b"")
 
-    async def _ask(self, request: httpx2.Request) -> Answer:
-        started = time.perf_counter()
+    async def _ask(self, head: bytes, body: bytes) -> Answer:
+        began_at = time.monotonic()
+        if self._slots.locked():
+            await self._wait_for_slot(began_at)
+        else:
+            await self._slots.acquire()
         try:
-            async with asyncio.timeout(self._config.timeout_s):
-                response = await self._open(request)
-                ttfb_ms = (time.perf_counter() - started) * 1000
-                content = await self._read(response)
-        except TimeoutError as error:
-            message = f"The provider did not answer within {self._config.timeout_s:g} s."
-            raise ProviderError("request_timeout", message) from error
-        latency_ms = (time.perf_counter() - started) * 1000
-        return Answer(response.status_code, response.headers, content, latency_ms, ttfb_ms)
-
-    async def _open(self, request: httpx2.Request) -> httpx2.Response:
-        try:
-            return await self._transport.handle_async_request(request)
-        except httpx2.TransportError as error:
-            raise ProviderError("connection_error", f"The provider could not be reached: {_reason(error)}") from error
-        except aiohttp.ClientError as error:
-            message = f"The provider's answer is not HTTP: {_reason(error)}"
-            raise ProviderError("invalid_response", message) from error
-
-    async def _read(self, response: httpx2.Response) -> bytes:
-        content = bytearray()
-        is_encoded = "content-encoding" in response.headers  # the raw stream costs less
-        try:
-            async with aclosing(response.aiter_bytes() if is_encoded else response.aiter_raw()) as chunks:
-                async for chunk in chunks:
-                    content += chunk
-                    if len(content) > MAX_ANSWER_BYTES:
-                        message = f"The provider's answer is larger than {MAX_ANSWER_BYTES} bytes."
-                        raise ProviderError("invalid_response", message)
-        except (httpx2.TransportError, httpx2.DecodingError, aiohttp.ClientError) as error:
-            message = f"The provider's answer was cut short or garbled: {_reason(error)}"
-            raise ProviderError("invalid_response", message) from error
+            connection = self._take_idle() or await self._connect(began_at)
+            try:
+                return await connection.ask(head, body, began_at)
+            finally:
+                self._put_back(connection)
         finally:
-            await response.aclose()
-        return bytes(content)
+            self._slots.release()
+
+    async def _wait_for_slot(self, began_at: float) -> None:
+        try:
+            async with asyncio.timeout(self._left_s(began_at)):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise timed_out(self._config.timeout_s) from None
+
+    def _left_s(self, began_at: float) -> float:
+        return began_at + self._config.timeout_s - time.monotonic()
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            is_young = time.monotonic() - connection.idle_since < _KEEPALIVE_S
+            if is_young and connection.is_reusable and connection.is_silent():
+                return connection
+            connection.close()
+        return None
+
+    def _put_back(self, connection: Connection) -> None:
+        if not connection.is_reusable or self._is_closed:
+            connection.close()
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(_KEEPALIVE_S / 4, self._sweep_idle)
+
+    def _sweep_idle(self) -> None:
+        """Close what nobody used for a while, and forget what the server closed."""
+        self._sweep = None
+        oldest = time.monotonic() - _KEEPALIVE_S
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.is_reusable and connection.idle_since > oldest:
+                self._idle.append(connection)
+            else:
+                connection.close()
+        if self._idle:
+            self._sweep_later()
+
+    async def _connect(self, began_at: float) -> Connection:
+        left_s = self._left_s(began_at)
+        limit_s = min(left_s, self._config.connect_timeout_s)
+        try:
+            async with asyncio.timeout(limit_s):
+                connection = await self._open_connection()
+        except TimeoutError:
+            if limit_s == left_s:
+                raise timed_out(self._config.timeout_s) from None
+            raise _unreachable(f"it took no connection within {limit_s:g} s.") from None
+        except OSError as error:
+            raise _unreachable(str(error) or type(error).__name__) from error
+        if self._is_closed:
+            connection.close()
+            raise _unreachable("this worker ends.")
+        return connection
+
+    async def _open_connection(self) -> Connection:
+        connected = await self._dialer.dial()
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(self._config.timeout_s, self._open),
+                sock=connected,
+                ssl=self._tls,
+                server_hostname=self._host if self._tls else None,
+            )
+        except BaseException:
+            connected.close()
+            raise
+        return connection
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._transport.aclose()
+        """Close the connections; a request under way fails, and so does one that comes."""
+        self._is_closed = True
+        self._dialer.close()
+        if self._sweep:
+            self._sweep.cancel()
+        closing = list(self._open)
+        for connection in closing:
+            connection.close()
+        await asyncio.gather(*(connection.lost.wait() for connection in closing))
 
 
-def _reason(error: Exception) -> str:
-    """Say what went wrong without the URL, whose query may hold a key."""
-    text = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
-    return text or type(error).__name__
+def _unreachable(reason: str) -> ProviderError:
+    return ProviderError("connection_error", f"The provider could not be reached: {reason}")
 
 
-def _user_agent() -> str:
-    try:
-        return f"batchord/{version('batchord')}"
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "batchord/0"
+def _tls() -> ssl.SSLContext:
+    context = httpx2.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -34,14 +34,15 @@ class OpenAIProvider:
 
     def __init__(self, config: Provider, environ: Mapping[str, str]) -> None:
         self._base_url = _base_url(config)
-        self._urls: dict[str, httpx2.URL] = {}
+        self._targets: dict[str, bytes] = {}
         own_headers = {name.lower(): value for name, value in config.headers.items()}
-        self._connections = Connections(config, _authorization(config, environ) | own_headers)
+        headers = _authorization(config, environ) | own_headers
+        self._connections = Connections(config, self._base_url, headers)
 
     async def send(self, request: Request) -> Response:
         """Send one request once; see `ProviderClient`."""
-        headers = {"idempotency-key": request.idempotency_key}
-        answer = await self._connections.post(self._url(request.endpoint), request.body, headers)
+        target = self._target(request.endpoint)
+        answer = await self._connections.post(target, request.body, request.idempotency_key)
         return read_answer(
             answer.status_code,
             answer.headers,
@@ -55,16 +56,17 @@ class OpenAIProvider:
         """Ask `GET {base_url}/models`; see `ProviderClient`."""
         try:
             async with asyncio.timeout(_MODELS_TIMEOUT_S):
-                answer = await self._connections.get(self._url("/models"))
+                answer = await self._connections.get(self._target("/models"))
         except (ProviderError, TimeoutError):
             return []
         return model_names(answer.body) if answer.status_code == httpx2.codes.OK else []
 
-    def _url(self, endpoint: str) -> httpx2.URL:
-        if endpoint not in self._urls:
+    def _target(self, endpoint: str) -> bytes:
+        """Give what a request line asks for: the path and the query."""
+        if endpoint not in self._targets:
             path = self._base_url.path.rstrip("/") + endpoint.removeprefix("/v1")
-            self._urls[endpoint] = self._base_url.copy_with(path=path)
-        return self._urls[endpoint]
+            self._targets[endpoint] = self._base_url.copy_with(path=path).raw_path
+        return self._targets[endpoint]
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
+from batchord.contract import Usage  # noqa: TC001 (msgspec reads these annotations when the program runs)
 from batchord.errors import BatchordError
-
-if TYPE_CHECKING:
-    from batchord.contract import Usage
 
 ErrorCode = Literal["connection_error", "request_timeout", "invalid_response", "provider_error"]
 

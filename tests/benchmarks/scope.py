@@ -1,0 +1,66 @@
+"""How much is measured: the full benchmark, and a quick one that only tells whether it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.benchmarks.load import Shape as LoadShape
+from tests.benchmarks.recovery import Shape as RecoveryShape
+from tests.benchmarks.runs import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleShape:
+    """The cells of a scale run, each with its lines; the first one is what the examples are sized by."""
+
+    cells: tuple[tuple[Cell, int], ...]
+    held_lines: int
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The shapes of every part."""
+
+    lines: int
+    rounds: int
+    workers: int
+    cells: tuple[Cell, ...]
+    steps_cell: Cell
+    memory_lines: tuple[int, ...]
+    recovery: RecoveryShape
+    peer_cells: tuple[Cell, ...]
+    scale: ScaleShape
+    load: LoadShape
+
+
+def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -> Scope:
+    """Give the benchmark of which the docs tell."""
+    return Scope(
+        lines,
+        rounds,
+        workers,
+        cells=tuple(Cell(latency_s, in_flight) for latency_s in (0, 0.2) for in_flight in (64, 256, 1_000)),
+        steps_cell=Cell(0, 256),
+        memory_lines=memory_lines,
+        recovery=RecoveryShape(20_000, Cell(0.2, 256), workers=max(2, workers), kills=3, visibility_s=60),
+        peer_cells=(Cell(0, 64), Cell(0.2, 256), Cell(0.2, 1_000)),
+        scale=ScaleShape(((Cell(0, 256), 20_000), (Cell(0.5, 64), 2_000)), held_lines=5_000, idle_s=30),
+        load=LoadShape(clients=50, requests_each=100, running_lines=50_000),
+    )
+
+
+def quick() -> Scope:
+    """Give what takes a minute or two, and whose figures mean nothing."""
+    return Scope(
+        lines=200,
+        rounds=1,
+        workers=1,
+        cells=(Cell(0, 64),),
+        steps_cell=Cell(0, 64),
+        memory_lines=(100, 1_000),
+        recovery=RecoveryShape(800, Cell(0.1, 16), workers=2, kills=1, visibility_s=8),
+        peer_cells=(Cell(0, 8),),
+        scale=ScaleShape(((Cell(0, 64), 1_000), (Cell(0.1, 16), 200)), held_lines=1_000, idle_s=2),
+        load=LoadShape(clients=5, requests_each=20, running_lines=2_000),
+    )
