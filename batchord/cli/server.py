@@ -40,7 +40,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
     Raises:
         ConfigError: the server's dependencies are not installed.
     """
-    if find_spec("httpx_aiohttp") is None:
+    if find_spec("httptools") is None:
         raise ConfigError('The fleet\'s dependencies are not installed; run pip install "batchord[server]".')
     path = [str(_server_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {f"BATCHORD_{name.upper()}": str(value) for name in _PASSED if (value := getattr(settings, name))}

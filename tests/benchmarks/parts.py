@@ -80,13 +80,13 @@ def measure_peers(scope: Scope, progress: Progress) -> Measured:
     task = progress.add_task("", total=len(turns))
     attempts = []
     with _folder() as folder:
-        source = runs.write_input(folder / "input.jsonl", scope.lines)
+        source = runs.write_input(folder / "input.jsonl", scope.peer_lines)
         for cell, tool in turns:
             progress.update(task, description=f"{tool}: {_words(cell)}")
             with _folder() as empty:
                 attempts.append(peers.attempt(tool, cell, source, empty, scope.workers))
             progress.advance(task)
-    return Measured({"attempts": attempts}, [peers.table(attempts, scope.lines)])
+    return Measured({"attempts": attempts}, [peers.table(attempts, scope.peer_lines)])
 
 
 def measure_scale(scope: Scope, progress: Progress) -> Measured:

@@ -8,6 +8,9 @@ from tests.benchmarks.load import Shape as LoadShape
 from tests.benchmarks.recovery import Shape as RecoveryShape
 from tests.benchmarks.runs import Cell
 
+PEER_LINES_MOST = 4_000
+"""A minute or two for a stock Celery worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScaleShape:
@@ -30,6 +33,7 @@ class Scope:
     memory_lines: tuple[int, ...]
     recovery: RecoveryShape
     peer_cells: tuple[Cell, ...]
+    peer_lines: int
     scale: ScaleShape
     load: LoadShape
 
@@ -45,6 +49,7 @@ def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -
         memory_lines=memory_lines,
         recovery=RecoveryShape(20_000, Cell(0.2, 256), workers=max(2, workers), kills=3, visibility_s=60),
         peer_cells=(Cell(0, 64), Cell(0.2, 256), Cell(0.2, 1_000)),
+        peer_lines=min(lines, PEER_LINES_MOST),
         scale=ScaleShape(((Cell(0, 256), 20_000), (Cell(0.5, 64), 2_000)), held_lines=5_000, idle_s=30),
         load=LoadShape(clients=50, requests_each=100, running_lines=50_000),
     )
@@ -61,6 +66,7 @@ def quick() -> Scope:
         memory_lines=(100, 1_000),
         recovery=RecoveryShape(800, Cell(0.1, 16), workers=2, kills=1, visibility_s=8),
         peer_cells=(Cell(0, 8),),
+        peer_lines=100,
         scale=ScaleShape(((Cell(0, 64), 1_000), (Cell(0.1, 16), 200)), held_lines=1_000, idle_s=2),
         load=LoadShape(clients=5, requests_each=20, running_lines=2_000),
     )

@@ -339,7 +339,8 @@ class BatchMachine(RuleBasedStateMachine):
         before = self.facts()
         self.state.run(self.again)
         assert self.facts() == before
-        self.late = int(fields(self.state, keys.batch(self.batch.id)).get("late", 0))
+        self.hash = fields(self.state, keys.batch(self.batch.id))
+        self.late = int(self.hash.get("late", 0))
 
     @rule(shard=SHARDS)
     def look(self, shard: Shard) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # comes with other tools of the tests, and without types
+import yaml
 from click.testing import CliRunner
 
 import app.__main__ as api_process
