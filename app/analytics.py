@@ -56,10 +56,15 @@ class ModelFiguresModel(FiguresModel):
 
 
 class AnalyticsModel(BaseModel):
-    """A batch's figures so far, in all and by model."""
+    """A batch's figures so far, in all and by model.
+
+    `late_answers` came from workers that had stood still, when others had taken their lines over: they were dropped, and
+    the provider may bill them.
+    """
 
     object: Literal["batch.analytics"] = "batch.analytics"
     batch_id: str
+    late_answers: int
     total: FiguresModel
     models: list[ModelFiguresModel]
 
@@ -68,6 +73,7 @@ class AnalyticsModel(BaseModel):
         """Give the wire's form of a batch's analytics."""
         return cls(
             batch_id=found.batch_id,
+            late_answers=found.late_answers,
             total=FiguresModel(**asdict(found.total)),
             models=[
                 ModelFiguresModel(provider=each.provider, model=each.model, **asdict(each.figures))

@@ -1,10 +1,11 @@
-"""The planned lines of the shards that a worker is busy with, read once a shard and kept within a bound of bytes."""
+"""The planned lines of the shards that a worker is busy with, read once a shard; bounded in bytes and in time."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from batchord.shard_file import ShardInput
 from batchord.storage import paths
@@ -14,38 +15,70 @@ if TYPE_CHECKING:
     from batchord.state.keys import Shard
     from batchord.storage import Blobs
 
+_LIFE_S: Final = 10.0
+"""For how long an input is kept that no line asks for: its shard is most likely done."""
+
 
 class Inputs:
-    """A cache of shards' inputs; the least recently used goes first."""
+    """A cache of shards' inputs; what was not asked for goes when another one comes, the longest unused first."""
 
-    def __init__(self, blobs: Blobs, most_bytes: int = 64 * 1024 * 1024) -> None:
+    def __init__(self, blobs: Blobs, most_bytes: int = 64 * 1024 * 1024, life_s: float = _LIFE_S) -> None:
         self._blobs = blobs
         self._most_bytes = most_bytes
+        self._life_s = life_s
         self._bytes = 0
         self._kept: OrderedDict[Shard, ShardInput] = OrderedDict()
-        self._reading: dict[Shard, asyncio.Task[ShardInput]] = {}
+        self._used_at: dict[Shard, float] = {}
+        self._waiting: dict[Shard, list[asyncio.Future[ShardInput]]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
 
     async def get(self, shard: Shard) -> ShardInput:
-        """Give a shard's input; waits while the storage is away."""
-        if kept := self._kept.get(shard):
-            self._kept.move_to_end(shard)
-            return kept
-        if shard not in self._reading:
-            self._reading[shard] = asyncio.create_task(self._read(shard))
-        return await asyncio.shield(self._reading[shard])
+        """Give a shard's input; waits while the storage is away.
 
-    async def _read(self, shard: Shard) -> ShardInput:
+        Raises:
+            BlobNotFoundError: the storage has lost it.
+        """
+        kept = self._kept.get(shard)
+        if kept is None:
+            return await self._wait_for(shard)
+        self._kept.move_to_end(shard)
+        self._used_at[shard] = time.monotonic()
+        return kept
+
+    def _wait_for(self, shard: Shard) -> asyncio.Future[ShardInput]:
+        """Give a future of the asker's own, so that who is cancelled cancels nobody else."""
+        waiter: asyncio.Future[ShardInput] = asyncio.get_running_loop().create_future()
+        if shard not in self._waiting:
+            self._waiting[shard] = []
+            reading = asyncio.create_task(self._read(shard))
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+        self._waiting[shard].append(waiter)
+        return waiter
+
+    async def _read(self, shard: Shard) -> None:
+        path = paths.shard_part(shard, "input")
         try:
-            path = paths.shard_part(shard, "input")
             read = ShardInput(await patiently(lambda: self._blobs.get(path)))
-            self._keep(shard, read)
-            return read
-        finally:
-            del self._reading[shard]
+        except BaseException as error:  # noqa: BLE001 (whoever asked gets it)
+            for waiter in self._awaited(shard):
+                waiter.set_exception(error)
+            return
+        self._keep(shard, read)
+        for waiter in self._awaited(shard):
+            waiter.set_result(read)
+
+    def _awaited(self, shard: Shard) -> list[asyncio.Future[ShardInput]]:
+        return [waiter for waiter in self._waiting.pop(shard) if not waiter.done()]
 
     def _keep(self, shard: Shard, read: ShardInput) -> None:
-        self._kept[shard] = read
+        now = time.monotonic()
+        self._kept[shard], self._used_at[shard] = read, now
         self._bytes += read.size_bytes
-        while self._bytes > self._most_bytes and len(self._kept) > 1:
-            _, dropped = self._kept.popitem(last=False)
+        while len(self._kept) > 1 and (self._bytes > self._most_bytes or self._is_unused(now)):
+            oldest, dropped = self._kept.popitem(last=False)
+            del self._used_at[oldest]
             self._bytes -= dropped.size_bytes
+
+    def _is_unused(self, now: float) -> bool:
+        return now - self._used_at[next(iter(self._kept))] > self._life_s

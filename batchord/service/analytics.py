@@ -64,9 +64,14 @@ class ModelFigures:
 
 @dataclass(frozen=True, slots=True)
 class Analytics:
-    """A batch's figures in all, and by provider and model."""
+    """A batch's figures in all, and by provider and model.
+
+    `late_answers` are in none of them: their workers had stood still or been cut off, others had taken their lines over,
+    and so they were dropped; the provider may bill them.
+    """
 
     batch_id: str
+    late_answers: int
     total: Figures
     models: Sequence[ModelFigures]
 
@@ -80,15 +85,15 @@ async def of_batches(backend: Backend, records: Sequence[BatchRecord]) -> list[A
     """Give the analytics of some batches in one round trip."""
     batch_ids = [record.batch.id for record in records]
     read = await backend.state.run_all([analytics.read(batch_id) for batch_id in batch_ids])
-    return [_analytics(batch_id, tallies) for batch_id, tallies in zip(batch_ids, read, strict=True)]
+    return [_analytics(record, tallies) for record, tallies in zip(records, read, strict=True)]
 
 
-def _analytics(batch_id: str, tallies: Mapping[tuple[str, str], Tally]) -> Analytics:
+def _analytics(record: BatchRecord, tallies: Mapping[tuple[str, str], Tally]) -> Analytics:
     total = Tally()
     for tally in tallies.values():
         total.add(tally)
     models = [ModelFigures(provider, model, _figures(tallies[provider, model])) for provider, model in sorted(tallies)]
-    return Analytics(batch_id, _figures(total), models)
+    return Analytics(record.batch.id, record.late, _figures(total), models)
 
 
 def _figures(tally: Tally) -> Figures:

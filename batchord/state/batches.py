@@ -50,7 +50,8 @@ class BatchRecord:
 
     `kept_expired_lines` are those that expired in an earlier round and were not asked for since; `files` are the ids of
     the files of the last round that ended, which is `produced_round`, None if none has; `selection` is the path of what
-    the round's retry was asked for. One that is `removing` is nobody's any more.
+    the round's retry was asked for. One that is `removing` is nobody's any more. `late` answers were dropped: their workers
+    had stood still, and others had taken their lines over.
     """
 
     batch: BatchObject
@@ -65,6 +66,7 @@ class BatchRecord:
     produced_round: int | None = None
     selection: str = ""
     removing: bool = False
+    late: int = 0
 
     @property
     def has_started(self) -> bool:
@@ -215,6 +217,7 @@ def _from_fields(fields: Mapping[str, str]) -> BatchRecord:
         produced_round=int(produced) if (produced := fields.get("produced_round")) else None,
         selection=fields.get("selection", ""),
         removing="removing" in fields,
+        late=number("late"),
     )
 
 

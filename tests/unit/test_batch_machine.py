@@ -56,7 +56,7 @@ GHOSTS_MOST: Final = 9
 PATIENCE: Final = 12
 """Calls before anybody may cancel or end the batch: else too many runs would be about a batch that has ended."""
 FAST: Final = settings(
-    max_examples=24, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 PLANS: Final = st.fixed_dictionaries(

@@ -81,3 +81,23 @@ async def test_one_who_stopped_waiting_does_not_disturb_the_others() -> None:
     gone.cancel()
     sender.gate.set()
     assert await stays == 4
+
+
+async def test_what_comes_while_a_group_gathers_goes_with_it() -> None:
+    sender = Sender()
+    grouped = Grouped[str, int, int](sender, gather_s=0.05)
+    first = grouped.ask("a", 1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = grouped.ask("a", 2)
+    assert [await first, await second] == [2, 4]
+    assert sender.sent == [[("a", [1, 2])]]
+
+
+async def test_flushing_waits_for_what_nobody_awaits() -> None:
+    sender = Sender()
+    grouped = Grouped[str, int, int](sender)
+    await grouped.flush()
+    unawaited = grouped.ask("a", 1)
+    await grouped.flush()
+    assert (sender.sent, unawaited.result()) == ([[("a", [1])]], 2)
