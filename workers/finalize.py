@@ -42,7 +42,7 @@ async def finalize(context: Context, batch_id: str) -> None:
     elif record.batch.status.is_terminal:
         await _tidy(context, record, since)
     elif record.batch.status is not Status.VALIDATING:
-        async with alone(context.state, keys.step_lease(batch_id, "finalize")) as lease:
+        async with alone(context, keys.step_lease(batch_id, "finalize")) as lease:
             if lease is not None and await patiently(lambda: _end(context, batch_id, lease)):
                 await finalize(context, batch_id)
 

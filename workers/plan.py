@@ -37,7 +37,7 @@ async def plan(context: Context, batch_id: str) -> None:
     """Plan a batch that is being validated, then feed it; planning twice lays the same shards."""
     record = await context.state.run(batches.read(batch_id))
     if record is not None and record.batch.status is Status.VALIDATING:
-        async with alone(context.state, keys.step_lease(batch_id, "plan")) as lease:
+        async with alone(context, keys.step_lease(batch_id, "plan")) as lease:
             if lease is None:
                 return
             if record.batch.round:

@@ -42,9 +42,7 @@ async def seal(context: Context, shard: Shard) -> None:
         await mend(context, shard)
         return
     if progress is not None:
-        async with alone(
-            context.state, keys.step_lease(shard.batch_id, f"seal:{shard.provider}:{shard.number}")
-        ) as lease:
+        async with alone(context, keys.step_lease(shard.batch_id, f"seal:{shard.provider}:{shard.number}")) as lease:
             if lease is None:
                 return
             await patiently(lambda: _write(context, shard, progress.lines, lease))

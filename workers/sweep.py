@@ -40,7 +40,7 @@ async def sweep(context: Context) -> None:
 
     What fails for one batch stops no other; the next sweep tries again.
     """
-    async with alone(context.state, keys.SWEEPING_LEASE) as lease:
+    async with alone(context, keys.SWEEPING_LEASE) as lease:
         if lease is None:
             return
         active = await context.state.run(batches.active())

@@ -9,6 +9,10 @@ import pytest
 
 from batchord.broker import Step
 from batchord.contract import new_batch_id
+from batchord.lifecycle import Outcome
+from batchord.state import shards
+from batchord.state.keys import Shard
+from batchord.state.shards import LineRecord
 from tests.integration.api import open_api
 from tests.integration.steps import BATCH, Sites, line
 
@@ -129,6 +133,18 @@ async def test_times_are_of_the_answers(sites: Sites, providers: Path) -> None:
     assert one == having(one, latency_ms=around_1_ms, time_to_first_byte_ms=around_1_ms)
     nothing = {"p50": None, "p95": None}
     assert two == having(two, requests=1, failed=1, latency_ms=nothing, time_to_first_byte_ms=nothing, cost=0.0)
+
+
+async def test_an_answer_that_comes_after_another_is_told_apart(sites: Sites, providers: Path) -> None:
+    async with serving(sites, providers) as (site, api):
+        site.submit([line("ok-1")])
+        await site.drive()
+        before = await figures(api)
+        stopped = LineRecord(0, Outcome.SUCCEEDED, b"what a worker brings that had stood still")
+        await site.context.state.run(shards.record(Shard(BATCH, "one", 0), "stopped", 30, [stopped]))
+        after = await figures(api)
+    assert (before["late_answers"], after["late_answers"]) == (0, 1)
+    assert after["total"] == before["total"]
 
 
 async def test_the_model_is_the_one_at_the_provider(sites: Sites, providers: Path) -> None:
