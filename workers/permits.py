@@ -39,21 +39,21 @@ class Permits:
                 turn.set_exception(Draining())
         self._waiting.clear()
 
-    async def __aenter__(self) -> bool:
-        """Hold one permit, once there is one; whether that took a wait, in which the world may have changed."""
-        return await self._take()
+    async def __aenter__(self) -> None:
+        """Hold one permit, once there is one."""
+        if self._draining:
+            raise Draining
+        if self._held < self._limit and not self._waiting:
+            self._held += 1
+        else:
+            await self._wait()
 
     async def __aexit__(self, *_: object) -> None:
         """Give the permit back."""
         self._held -= 1
         self._wake()
 
-    async def _take(self) -> bool:
-        if self._draining:
-            raise Draining
-        if self._held < self._limit and not self._waiting:
-            self._held += 1
-            return False
+    async def _wait(self) -> None:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -63,7 +63,6 @@ class Permits:
                 self._held -= 1
             self._wake()
             raise
-        return True
 
     def _wake(self) -> None:
         while self._waiting and (self._held < self._limit or self._waiting[0].done()):

@@ -49,9 +49,8 @@ class PlainRequest(Request):
     def __init__(self, message: Any, body: _Body, **complete: Any) -> None:
         self._message = message
         self._args, self._kwargs, embed = body
-        self.part_of: str | None = (
-            message.headers["group"] if embed.chord is not None else None
-        )  # the id of a chord of ours
+        # The id of a chord of ours.
+        self.part_of: str | None = message.headers["group"] if embed.chord is not None else None
         self._complete: dict[str, Any] | None = complete
         self._task = complete["task"]
         self.id = message.headers["id"]

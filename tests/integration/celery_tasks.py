@@ -61,17 +61,15 @@ class Context:
         self.told = asyncio.ensure_future(self.redis.rpush("context", "draining"))
 
 
-def add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small task after the other)
+def add_tasks(app: Celery, context: Context) -> None:
     """Register all but those that exit."""
-    task = partial(app.task, shared=False)  # else Celery copies the tasks of one app to the next
+    _add_short_tasks(app)
+    _add_tasks_that_wait(app, context)
+    _add_steps(app, context)
 
-    @task(name="join_crowd", base=AsyncTask)
-    async def join_crowd(size: int) -> None:
-        """End only when `size` of these are inside at once."""
-        context.inside += 1
-        if context.inside == size:
-            context.crowd.set()
-        await context.crowd.wait()
+
+def _add_short_tasks(app: Celery) -> None:
+    task = partial(app.task, shared=False)  # else Celery copies the tasks of one app to the next
 
     @task(name="greet", base=AsyncTask)
     async def greet(name: str) -> str:
@@ -97,6 +95,32 @@ def add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small 
     async def cancel_itself() -> None:
         raise asyncio.CancelledError
 
+    @task(name="nothing", base=AsyncTask)
+    async def nothing() -> None:
+        pass
+
+    @task(name="gather", base=AsyncTask)
+    async def gather(parts: list[str]) -> list[str]:
+        return sorted(parts)
+
+    if os.environ.get("WRONG_BASE"):
+
+        @task(name="unawaited")
+        async def unawaited() -> None:
+            pass
+
+
+def _add_tasks_that_wait(app: Celery, context: Context) -> None:
+    task = partial(app.task, shared=False)
+
+    @task(name="join_crowd", base=AsyncTask)
+    async def join_crowd(size: int) -> None:
+        """End only when `size` of these are inside at once."""
+        context.inside += 1
+        if context.inside == size:
+            context.crowd.set()
+        await context.crowd.wait()
+
     @task(name="hold", base=AsyncTask)
     async def hold(name: str) -> None:
         await context.hold(name)
@@ -115,6 +139,11 @@ def add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small 
         await context.draining.wait()
         raise GiveBack
 
+
+def _add_steps(app: Celery, context: Context) -> None:
+    """Register what stands where a line's step and its chord's callback are."""
+    task = partial(app.task, shared=False)
+
     @task(name="batchord.execute", base=AsyncTask)
     async def execute(how: str) -> None:
         await context.redis.hincrby("ran", current_request().id, 1)
@@ -131,20 +160,6 @@ def add_tasks(app: Celery, context: Context) -> None:  # noqa: C901  (one small 
     @task(name="batchord.seal", base=AsyncTask)
     async def seal(gid: str) -> None:
         await context.redis.incr(f"sealed:{gid}")
-
-    @task(name="nothing", base=AsyncTask)
-    async def nothing() -> None:
-        pass
-
-    if os.environ.get("WRONG_BASE"):
-
-        @task(name="unawaited")
-        async def unawaited() -> None:
-            pass
-
-    @task(name="gather", base=AsyncTask)
-    async def gather(parts: list[str]) -> list[str]:
-        return sorted(parts)
 
 
 def add_tasks_that_exit(app: Celery) -> None:

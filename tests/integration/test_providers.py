@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,24 +16,14 @@ import pytest
 from batchord.contract import Usage
 from batchord.errors import ConfigError
 from batchord.routing import Provider
+from tests.integration.http1.origin import opened, refusal, until
 from tests.upstream import Rule, Upstream, run_upstream
-from workers.providers import ProviderClient, ProviderError, Request, open_provider, reader
+from workers.providers import Request, open_provider, reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
     from tests.upstream import Fault
 
 KEY = "sk-secret-0123456789"
-
-
-@asynccontextmanager
-async def opened(base_url: str, environ: dict[str, str] | None = None, **options: Any) -> AsyncIterator[ProviderClient]:
-    client = open_provider(Provider(name="p", base_url=base_url, **options), environ or {})
-    try:
-        yield client
-    finally:
-        await client.aclose()
 
 
 def chat(said: str = "hello", **fields: Any) -> bytes:
@@ -42,18 +32,6 @@ def chat(said: str = "hello", **fields: Any) -> bytes:
 
 def line(body: bytes = chat(), endpoint: str = "/v1/chat/completions") -> Request:
     return Request(endpoint, body, custom_id="line-1", attempt=1, idempotency_key="batch_1-line-1")
-
-
-async def refusal(client: ProviderClient, request: Request) -> ProviderError:
-    with pytest.raises(ProviderError) as raised:
-        await client.send(request)
-    return raised.value
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  (the condition is another thread's)
-            await asyncio.sleep(0.005)
 
 
 async def test_an_answer_comes_with_its_id_usage_and_latency(upstream: Upstream) -> None:

@@ -73,7 +73,16 @@ def test_every_file_is_applied_but_the_secret_s_example() -> None:
     for folder in (Path(), Path("keda")):
         (listed,) = documents(folder / "kustomization.yaml")
         here = {path.name for path in FILES if path.parent == folder} - APPLIED_BY_HAND
-        assert set(listed["resources"]) - {".."} == here
+        assert set(listed["resources"]) == here
+
+
+def test_keda_is_a_component_since_kustomize_takes_no_folder_that_the_one_it_is_in_contains() -> None:
+    (listed,) = documents(Path("keda/kustomization.yaml"))
+    assert listed["kind"] == "Component"
+    offered = (
+        (FOLDER / "kustomization.yaml").read_text(encoding="utf-8").replace("# components:\n#   -", "components:\n  -")
+    )
+    assert yaml.safe_load(offered)["components"] == ["keda"]
 
 
 def test_nothing_names_a_namespace() -> None:

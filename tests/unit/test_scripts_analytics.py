@@ -9,7 +9,7 @@ from batchord.histogram import bucket_of
 from batchord.lifecycle import Outcome
 from batchord.state import analytics, keys, shards
 from batchord.state.shards import Answered, LineRecord
-from tests.unit.fake_state import FakeState, fields, opened, record, record_of, succeeded
+from tests.unit.fake_state import fields, opened, record, record_of, succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from batchord.state.keys import Shard
 
 NOW = 1_500.0
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def answer(index: int, model: str = "m", cost: int | None = 7, latency_ms: float = 100) -> LineRecord:

@@ -14,7 +14,6 @@ from tests.unit.fake_state import (
     CREATED_AT,
     DEADLINE,
     WIDE,
-    FakeState,
     batch_object,
     contents,
     created,
@@ -34,11 +33,6 @@ if TYPE_CHECKING:
 NOW = 1_500.75
 TERMINAL = [status for status in Status if status.is_terminal]
 TARGETS = [status for status in Status if status is not Status.VALIDATING]
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def test_a_batch_is_created_once(state: BlockingState) -> None:

@@ -13,7 +13,6 @@ from batchord.state.shards import Contact, LineRecord, Verdict
 from tests.unit.fake_state import (
     CLAIM_S,
     DEADLINE,
-    FakeState,
     begin,
     contents,
     fields,
@@ -32,11 +31,6 @@ from tests.unit.fake_state import (
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
     from batchord.state.keys import Shard
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def claims(state: BlockingState, shard: Shard) -> dict[str, str]:

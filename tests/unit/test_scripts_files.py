@@ -8,15 +8,10 @@ from batchord.contract import FileObject, new_file_id
 from batchord.lifecycle import Status
 from batchord.state import files, keys, listings
 from batchord.state.calls import Call
-from tests.unit.fake_state import FakeState, batch_object, contents, created, is_documented, key_names
+from tests.unit.fake_state import batch_object, contents, created, is_documented, key_names
 
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def file_object(**changes: Any) -> FileObject:

@@ -2,21 +2,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from batchord.state import keys, leases
 from batchord.state.calls import Call
-from tests.unit.fake_state import FakeState, key_names, pass_time, started, time_of
+from tests.unit.fake_state import key_names, pass_time, started, time_of
 
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
 
 LEASE = keys.SWEEP_LEASE
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def life_ms(state: BlockingState, lease: str) -> int:

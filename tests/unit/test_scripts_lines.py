@@ -9,19 +9,14 @@ from batchord.contract import Usage
 from batchord.lifecycle import Outcome
 from batchord.state import keys, shards
 from batchord.state.calls import Call
-from batchord.state.shards import LineRecord
-from tests.unit.fake_state import FakeState, contents, key_names, late, opened, record, record_of, succeeded
+from batchord.state.shards import Answered, LineRecord
+from tests.unit.fake_state import contents, key_names, late, opened, record, record_of, succeeded
 
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
     from batchord.state.keys import Shard
 
 ANSWERED = (Outcome.SUCCEEDED, Outcome.FAILED)
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def forget_late(state: BlockingState, shard: Shard) -> None:
@@ -80,6 +75,21 @@ def test_nothing_to_record_changes_nothing(state: BlockingState) -> None:
     before = contents(state)
     assert state.run(record(shard, [])) == 0
     assert contents(state) == before
+
+
+@pytest.mark.parametrize("cost_nanos", [None, 10**15, 2**53 * 15_000])
+def test_usage_past_what_can_be_counted_keeps_no_shard_from_its_end(
+    state: BlockingState, cost_nanos: int | None
+) -> None:
+    shard, usage = opened(state, 1025), Usage(2**53, 0, 2**53, 0, 2**53)
+    for first in range(0, 1025, 205):
+        lines = [
+            LineRecord(index, Outcome.SUCCEEDED, b"a", 0, usage, "m", Answered(cost_nanos, 1, 1))
+            for index in range(first, first + 205)
+        ]
+        assert state.run(record(shard, lines)) == 205
+    assert counts(state, shard) == {"s": 1025, "f": 0, "c": 0, "e": 0}
+    assert state.run(shards.seal(shard, 1025))
 
 
 def test_a_record_is_kept_to_the_byte(state: BlockingState) -> None:

@@ -13,7 +13,6 @@ from batchord.state.calls import Call
 from batchord.state.once import Claim
 from tests.unit.fake_state import (
     CREATED_AT,
-    FakeState,
     batch_object,
     contents,
     created,
@@ -29,11 +28,6 @@ if TYPE_CHECKING:
 LISTING = keys.tenant_batches(DEFAULT_TENANT)
 ENDED = [status for status in Status if status.is_terminal]
 RUNNING = [status for status in Status if not status.is_terminal]
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def test_a_batch_that_enters_twice_is_entered_once_and_keeps_its_place(state: BlockingState) -> None:

@@ -17,7 +17,6 @@ from tests.unit.fake_state import (
     CREATED_AT,
     DEADLINE,
     WIDE,
-    FakeState,
     begin,
     contents,
     created,
@@ -36,11 +35,6 @@ if TYPE_CHECKING:
 NOW = 1_500.75
 NEW_DEADLINE = 4_100_000_000
 RETRIABLE = [Status.COMPLETED, Status.EXPIRED, Status.CANCELLED]
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def run_shard(state: BlockingState, shard: Shard, outcomes: str) -> None:

@@ -13,7 +13,6 @@ from tests.unit.fake_state import (
     CREATED_AT,
     DEADLINE,
     WIDE,
-    FakeState,
     begin,
     contents,
     fields,
@@ -30,11 +29,6 @@ from tests.unit.fake_state import (
 
 if TYPE_CHECKING:
     from batchord.state.connection import BlockingState
-
-
-@pytest.fixture
-def state() -> BlockingState:
-    return FakeState()
 
 
 def open_next(

@@ -12,11 +12,6 @@ from batchord.state.uploads import Upload, UploadStatus
 from tests.unit.fake_state import FakeState, contents, is_documented, key_names
 
 
-@pytest.fixture
-def state() -> FakeState:
-    return FakeState()
-
-
 def upload_object(**changes: Any) -> Upload:
     upload = Upload(
         id=new_upload_id(),

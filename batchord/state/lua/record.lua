@@ -51,14 +51,16 @@ for i = 7 + tonumber(ARGV[6]), #ARGV, 12 do
     add(sums, 'late', 1)
   end
 end
-for field, n in pairs(sums) do redis.call('HINCRBY', KEYS[1], field, n) end
+-- A sum that grows past what Redis can count, as a provider may report nonsense, stays as it was: with an error here the
+-- outcomes would be written, and the shard never be complete.
+for field, n in pairs(sums) do redis.pcall('HINCRBY', KEYS[1], field, n) end
 for model, tally in pairs(tallies) do
   local name = ARGV[4] .. '|' .. ARGV[7 + model] .. '|'
   if redis.call('HSETNX', KEYS[7], name .. 'seen', 1) == 1 and redis.call('HLEN', KEYS[7]) > tonumber(ARGV[5]) then
     redis.call('HDEL', KEYS[7], name .. 'seen')
     name = ARGV[4] .. '||'
   end
-  for field, n in pairs(tally) do redis.call('HINCRBY', KEYS[7], name .. field, n) end
+  for field, n in pairs(tally) do redis.pcall('HINCRBY', KEYS[7], name .. field, n) end
 end
 if recorded > 0 then
   redis.call('HINCRBY', KEYS[2], 'recorded', recorded)

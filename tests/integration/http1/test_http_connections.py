@@ -347,8 +347,9 @@ async def test_a_header_that_would_garble_requests_is_refused_without_its_value(
 async def test_no_error_shows_the_query_or_the_key() -> None:
     async with origin(_silent) as server:
         url = f"http://secret-user:secret-password@127.0.0.1:{server.port}/v1?key=secret-query"
-        async with opened(url, {"KEY": "secret-key"}, api_key_env="KEY", timeout_s=0.05) as client:
-            messages = [(await refusal(client, line())).message]
+        async with opened(url, {"KEY": "secret-key"}, api_key_env="KEY", timeout_s=0.05) as hasty:
+            messages = [(await refusal(hasty, line())).message]
+        async with opened(url, {"KEY": "secret-key"}, api_key_env="KEY") as client:
             server.answer = lambda call: _say(call, b"NOT HTTP\r\n\r\n")
             messages.append((await refusal(client, line())).message)
             server.answer = lambda call: _say(call, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
