@@ -18,11 +18,12 @@ from kombu import Exchange, Queue
 
 from batchord.embedded import EmbeddedValkey
 from tests.integration.celery_tasks import Context, add_tasks, add_tasks_that_exit
+from workers.chords import publish
 from workers.strategy import TASK_LOGGERS
 from workers.transport import install
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).parents[2]
 QUEUE = "provider.test"
@@ -128,6 +129,11 @@ class Site:
         self.app.backend.client.close()
         self.app.close()
         self.redis.close()
+
+
+def publish_lines(site: Site, gid: str, indices: Iterable[int], how: str = "ok", queue: str = QUEUE) -> None:
+    """Publish the lines of a shard, and its seal, as a fleet does."""
+    publish(site.app, gid, dict.fromkeys(indices, (how,)), queue, (gid,))
 
 
 @contextmanager

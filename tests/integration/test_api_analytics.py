@@ -141,7 +141,7 @@ async def test_an_answer_that_comes_after_another_is_told_apart(sites: Sites, pr
         await site.drive()
         before = await figures(api)
         stopped = LineRecord(0, Outcome.SUCCEEDED, b"what a worker brings that had stood still")
-        await site.state.run(shards.record(Shard(BATCH, "one", 0), "stopped", 30, [stopped]))
+        site.client.state.run(shards.record(Shard(BATCH, "one", 0), "stopped", 30, [stopped]))
         after = await figures(api)
     assert (before["late_answers"], after["late_answers"]) == (0, 1)
     assert after["total"] == before["total"]

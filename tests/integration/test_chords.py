@@ -15,11 +15,11 @@ from celery import chord
 from celery.app.task import Context
 
 from batchord.errors import StateUnavailableError
-from tests.integration.celery_worker import BOUND_S, QUEUE, Site, new_site, wait_for
+from tests.integration.celery_worker import BOUND_S, QUEUE, Site, new_site, publish_lines, wait_for
 from workers.chords import CHORD_TTL_S, Backend, chord_keys, publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 SCHEMES = ["redis", "batchord"]
 
@@ -49,10 +49,6 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def gid() -> str:
     return f"batch_{uuid4().hex}/test/0"
-
-
-def publish_lines(site: Site, gid: str, indices: Iterable[int], how: str = "ok", queue: str = QUEUE) -> None:
-    publish(site.app, gid, dict.fromkeys(indices, (how,)), queue, (gid,))
 
 
 def sealed(site: Site, gid: str, times: int = 1) -> None:

@@ -9,11 +9,10 @@ import pytest
 from celery.worker.request import Request
 from kombu import Connection, Queue
 
-from tests.integration.celery_worker import QUEUE, Site, new_site, wait_for
-from workers.chords import publish
+from tests.integration.celery_worker import QUEUE, Site, new_site, publish_lines, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -31,10 +30,6 @@ def gid(site: Site) -> Iterator[str]:
     site.redis.set("release", 1)
     site.became_idle()
     site.redis.delete("began", "ended", "cancelled", "release")
-
-
-def publish_lines(site: Site, gid: str, indices: Iterable[int], how: str = "ok", queue: str = QUEUE) -> None:
-    publish(site.app, gid, dict.fromkeys(indices, (how,)), queue, (gid,))
 
 
 def holding(site: Site, gid: str, count: int) -> None:

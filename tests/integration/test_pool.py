@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMES = ["redis", "batchord"]
+on_one_broker = pytest.mark.parametrize("site", ["batchord"], indirect=True)
+"""For workers that end before they ask for a message."""
 
 
 @pytest.fixture(params=SCHEMES)
@@ -234,18 +236,21 @@ def test_a_second_signal_ends_a_drain(site: Site) -> None:
     assert (site.redis.llen(QUEUE), site.redis.hlen("unacked")) == (1, 0)
 
 
+@on_one_broker
 def test_a_context_that_does_not_open_stops_the_worker_with_its_error(site: Site) -> None:
     worker = site.start_worker(BROKEN_CONTEXT="1")
     assert worker.process.wait(BOUND_S) == 1
     assert "the context would not open" in worker.log
 
 
+@on_one_broker
 def test_a_coroutine_that_nobody_would_await_stops_the_worker(site: Site) -> None:
     worker = site.start_worker(WRONG_BASE="1")
     assert worker.process.wait(BOUND_S) == 1
     assert "Task unawaited: an `async def` task" in worker.log
 
 
+@on_one_broker
 def test_a_broker_that_no_event_loop_can_watch_stops_the_worker(site: Site) -> None:
     worker = site.start_worker(BROKER_URL="memory://")
     assert worker.process.wait(BOUND_S) == 1

@@ -14,6 +14,7 @@ from batchord.broker import Step
 from batchord.contract import produced_file_id
 from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
+from batchord.state import keys
 from batchord.storage import paths
 from tests.integration.steps import BATCH, BOUND_S, Site, Sites, came, line, mixed_lines
 from tests.integration.steps_trouble import (
@@ -27,6 +28,7 @@ from tests.integration.steps_trouble import (
 )
 from tests.integration.steps_worker import Died, Message, Upstream, Worker
 from workers.providers import ProviderError
+from workers.shares import take_shares
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -260,6 +262,36 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
         site.upstream.meanwhile = None
         [handed_back] = site.messages("provider.one")
         await stayer.carry_out(handed_back)
+        hold.may_answer.set()
+        await first
+        assert site.upstream.calls == ["ok-0", "ok-1"]
+        await site.drive()
+        assert site.result().succeeded == ["ok-0", "ok-1"]
+        site.assert_tidy()
+
+
+async def test_a_worker_that_lost_its_part_of_the_limit_hands_its_waiting_lines_to_one_that_has_it(
+    sites: Sites,
+) -> None:
+    """The parts are forgotten in an outage of more than a claim, and may all be another's, for good, after it."""
+    async with sites.new(workers=2) as site:
+        messages = await opened(site, line("ok-0"), line("ok-1"))
+        site.redis.delete("provider.one")
+        loser, winner = site.workers
+        loser.context.resize("one", 1)
+        hold = Hold(site.upstream)
+        first = await hold.of(loser, messages[0])
+        second = asyncio.create_task(loser.carry_out(messages[1]))
+        await came(lambda: loser.context.permits["one"]._waiting)
+        site.redis.delete(keys.SHARES)
+        for context in (winner.context, loser.context):
+            limited = context.routes.providers["one"].model_copy(update={"max_concurrency": 1})
+            context.routes.providers["one"] = limited
+            await take_shares(context)
+        await asyncio.wait_for(second, BOUND_S)
+        site.upstream.meanwhile = None
+        [handed_back] = site.messages("provider.one")
+        await winner.carry_out(handed_back)
         hold.may_answer.set()
         await first
         assert site.upstream.calls == ["ok-0", "ok-1"]

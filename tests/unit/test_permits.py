@@ -103,6 +103,22 @@ async def test_draining_turns_away_those_who_wait_and_those_who_come_but_not_the
     await crowd.tasks[0]
 
 
+async def test_a_limit_of_none_turns_away_those_who_wait_and_those_who_come_but_not_the_holders() -> None:
+    permits = Permits(1)
+    crowd = Crowd(permits, 2)
+    await settle()
+    permits.resize(0)
+    with pytest.raises(Draining):
+        await asyncio.wait_for(crowd.tasks[1], timeout=10)
+    with pytest.raises(Draining):
+        await asyncio.wait_for(permits.__aenter__(), timeout=10)
+    await crowd.release(1)
+    await crowd.tasks[0]
+    permits.resize(1)
+    async with permits:
+        assert permits.most_held == 1
+
+
 async def test_how_many_may_be_held_is_known_until_the_limit_is_changed() -> None:
     permits = Permits(4)
     assert permits.most_held == 4
