@@ -58,8 +58,8 @@ class ModelFiguresModel(FiguresModel):
 class AnalyticsModel(BaseModel):
     """A batch's figures so far, in all and by model.
 
-    `late_answers` came from workers that had stood still, when others had taken their lines over: they were dropped, and
-    the provider may bill them.
+    `late_answers` came from workers that had stood still, when others had taken their lines over: they were dropped,
+    and the provider may bill them.
     """
 
     object: Literal["batch.analytics"] = "batch.analytics"

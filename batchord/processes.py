@@ -205,8 +205,16 @@ class _Member:
             self._next_start_at = now + pause_s
             _log.warning("process %d ended: exit status %d", self.process.pid, self.process.returncode)
         if now >= self._next_start_at:
-            self._start()
+            self._start_again(now)
         return self._next_start_at != math.inf
+
+    def _start_again(self, now: float) -> None:
+        """Start, or count what cannot be started as one more early death: it is no reason to end the others at once."""
+        try:
+            self._start()
+        except OSError as error:
+            self._next_start_at = now + self.deaths.record(0)
+            _log.warning("a process could not be started: %s", error)
 
 
 def watch_lifeline(on_end: Callable[[], None], *, grace_s: float) -> None:
@@ -272,10 +280,14 @@ def end_stranger(pid: int, recorded: str, timeout_s: float) -> bool:
 
 
 def keep_short(log: Path, most_bytes: int = LOG_MOST_BYTES) -> None:
-    """Begin a log anew that has grown too long; what it held is beside it, as `NAME.1`. Its writers must append."""
-    if log.stat().st_size > most_bytes:
-        shutil.copyfile(log, log.with_name(f"{log.name}.1"))
-        os.truncate(log, 0)
+    """Begin a log anew that has grown too long; what it held is beside it, as `NAME.1`. Its writers must append.
+
+    A log that is gone, or a full disk, changes nothing: it is no reason to end who writes it.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > most_bytes:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def last_lines(path: Path, count: int = 10) -> str:

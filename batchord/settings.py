@@ -31,9 +31,9 @@ _WORDS: Final = {
 
 
 class Settings(BaseSettings):
-    """The settings of one process; each field is the variable BATCHORD_<FIELD>."""
+    """The settings of one process; each field is the variable BATCHORD_<FIELD>, which is not set if it is empty."""
 
-    model_config = SettingsConfigDict(env_prefix="BATCHORD_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="BATCHORD_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
     redis_timeout_s: float = Field(default=10, gt=0)

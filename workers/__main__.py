@@ -19,7 +19,7 @@ _CLOSE_S = 30
 
 def main() -> int:
     """Run a worker until SIGTERM."""
-    level = os.environ.get("BATCHORD_LOG_LEVEL", "INFO").upper()
+    level = (os.environ.get("BATCHORD_LOG_LEVEL") or "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(process)d %(levelname)s %(message)s")
     if level != "DEBUG":
         for name in TASK_LOGGERS:  # a third of a worker's time, and of no use to a batch

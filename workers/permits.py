@@ -9,7 +9,7 @@ from batchord.errors import BatchordError
 
 
 class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
-    """The worker is ending: nothing new is sent, so a line that waits goes back to its queue."""
+    """This worker ends, or has no part of the limit: nothing new is sent, and a line that waits goes back."""
 
 
 class Permits:
@@ -27,13 +27,21 @@ class Permits:
         return self._held if self._draining else max(self._held, self._limit)
 
     def resize(self, limit: int) -> None:
-        """Change the limit; holders above a lower one keep theirs until they are done."""
+        """Change the limit; holders above a lower one keep theirs until they are done.
+
+        With a limit of none, whoever waits or asks meets `Draining`: others may have the whole limit for good.
+        """
         self._limit = limit
+        if not limit:
+            self._turn_away()
         self._wake()
 
     def drain(self) -> None:
         """Give no more permits: whoever waits for one, or asks from now on, meets `Draining`."""
         self._draining = True
+        self._turn_away()
+
+    def _turn_away(self) -> None:
         for turn in self._waiting:
             if not turn.done():
                 turn.set_exception(Draining())
@@ -41,7 +49,7 @@ class Permits:
 
     async def __aenter__(self) -> None:
         """Hold one permit, once there is one."""
-        if self._draining:
+        if self._draining or not self._limit:
             raise Draining
         if self._held < self._limit and not self._waiting:
             self._held += 1

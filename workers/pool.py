@@ -15,6 +15,7 @@ import inspect
 import itertools
 import logging
 import os
+import threading
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -95,6 +96,8 @@ class TaskPool(BasePool):
         self._ready: list[tuple[Job, Callable[[], None]]] = []
         self._retry_at = 0.0
         self._wake = Wake()
+        if threading.current_thread() is threading.main_thread():
+            self._wake.set_at_signals()
         self._threads = ThreadPoolExecutor(thread_name_prefix="batchord-def")
         self._loop_thread = LoopThread(
             getattr(self.app, "batchord_context", None), finished=self._done.append, announce=self._wake.set

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 from contextlib import suppress
 
 
@@ -13,6 +14,7 @@ class Wake:
     def __init__(self) -> None:
         self.fd, self._write_fd = os.pipe()  # stays open: the hub may listen for as long as the process lives
         os.set_blocking(self.fd, False)
+        os.set_blocking(self._write_fd, False)
         self._is_set = False
 
     def set(self) -> None:
@@ -20,6 +22,10 @@ class Wake:
         if not self._is_set:
             self._is_set = True
             os.write(self._write_fd, b"\0")
+
+    def set_at_signals(self) -> None:
+        """Be readable at each signal too: by itself, a poll goes on once the handler has returned (PEP 475)."""
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
 
     def clear(self) -> None:
         """Make it unreadable; call it before looking at what was announced."""

@@ -97,7 +97,13 @@ class Autoscaler:
             self._fleet.shrink()
         elif target > len(self._used_s) and self._lines_wait():
             _LOGGER.info("%d worker processes are busy while lines wait: one more is started.", len(self._used_s))
+            self._grow()
+
+    def _grow(self) -> None:
+        try:
             self._fleet.grow()
+        except OSError as error:  # no memory, say: no reason to end those that there are
+            _LOGGER.warning("One more worker process could not be started: %s", error)
 
     def close(self) -> None:
         """Close the connection to Redis."""

@@ -29,7 +29,11 @@ _KEPT_S: Final = 100 * 365 * 86_400
 @click.option(
     "--errors", type=click.Path(path_type=Path), help="Where the other lines go.  [default: OUT.errors.jsonl]"
 )
-@click.option("--providers", type=click.Path(path_type=Path), help="The providers file.  [default: OPENAI_BASE_URL]")
+@click.option(
+    "--providers",
+    type=click.Path(path_type=Path),
+    help="The providers file.  [default: BATCHORD_PROVIDERS, or OPENAI_BASE_URL]",
+)
 @click.option("--workers", type=WORKERS, help="Worker processes.  [default: by the size of IN, at most one a core]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="What a resumed run needs.  [default: OUT.batchord]")
 @click.option("--completion-window", default="30d", show_default=True, help="Lines not sent by then expire.")

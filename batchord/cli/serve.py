@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--host", help="The address to serve on, in place of BATCHORD_HOST.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one.  [default: 8080]")
-@click.option("--providers", type=click.Path(path_type=Path), help="The providers file.  [default: OPENAI_BASE_URL]")
+@click.option(
+    "--providers",
+    type=click.Path(path_type=Path),
+    help="The providers file.  [default: BATCHORD_PROVIDERS, or OPENAI_BASE_URL]",
+)
 @workers_option
 @autoscale_option
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where all is kept.  [default: batchord-data]")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from batchord.settings import Settings
 
-_PASSED = ("redis_url", "storage_url", "providers", "data_dir", "retention_s", "fleet_size", "log_level")
+_PASSED = ("redis_url", "providers", "data_dir", "retention_s", "fleet_size", "log_level")
 
 
 def worker_argv() -> list[str]:
@@ -44,6 +44,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
         raise ConfigError('The fleet\'s dependencies are not installed; run pip install "batchord[server]".')
     path = [str(_server_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {f"BATCHORD_{name.upper()}": str(value) for name in _PASSED if (value := getattr(settings, name))}
+    given["BATCHORD_STORAGE_URL"] = settings.blobs_url  # also where nothing says so: this environment may say another
     return {**os.environ, **given, "PYTHONPATH": os.pathsep.join(path)}
 
 

@@ -22,6 +22,7 @@ from batchord.processes import Fleet
 from batchord.settings import load_routes, read_settings, require_keys
 from batchord.state import leases
 from batchord.state.connection import BlockingState
+from batchord.storage import BlockingBlobs
 
 if TYPE_CHECKING:
     from batchord.cli.autoscale import Bounds
@@ -50,6 +51,7 @@ def worker(providers: Path | None, workers: int | None, autoscale: Bounds | None
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     routes = load_routes(settings, os.environ)
     require_keys(routes, os.environ)
+    BlockingBlobs(settings.blobs_url)  # so that a URL which no process could open is told of here, and once
     settings = settings.model_copy(update={"fleet_size": max(settings.fleet_size, bounds.least)})
     argv, environment = worker_argv(), server_environment(settings)
     sys.stdout.flush()

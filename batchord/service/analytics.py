@@ -66,8 +66,8 @@ class ModelFigures:
 class Analytics:
     """A batch's figures in all, and by provider and model.
 
-    `late_answers` are in none of them: their workers had stood still or been cut off, others had taken their lines over,
-    and so they were dropped; the provider may bill them.
+    `late_answers` are in none of them: their workers had stood still or been cut off, others had taken their lines
+    over, and so they were dropped; the provider may bill them.
     """
 
     batch_id: str

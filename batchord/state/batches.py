@@ -50,8 +50,8 @@ class BatchRecord:
 
     `kept_expired_lines` are those that expired in an earlier round and were not asked for since; `files` are the ids of
     the files of the last round that ended, which is `produced_round`, None if none has; `selection` is the path of what
-    the round's retry was asked for. One that is `removing` is nobody's any more. `late` answers were dropped: their workers
-    had stood still, and others had taken their lines over.
+    the round's retry was asked for. One that is `removing` is nobody's any more. `late` answers were dropped: their
+    workers had stood still, and others had taken their lines over.
     """
 
     batch: BatchObject

@@ -6,6 +6,7 @@ redis-py makes the connections (URL, TLS, password, RESP); its pipelines cost fo
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import redis.asyncio
@@ -50,11 +51,9 @@ class Wire:
             raise redis.TimeoutError(f"no answer within {self._timeout_s:g} s") from None
 
     async def _send(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        while self._idle:
-            try:
+        if self._idle:
+            with suppress(redis.ConnectionError):
                 return await self._exchange(self._idle.pop(), commands)
-            except redis.ConnectionError:
-                await self.aclose()  # the others are as old
         return await self._exchange(self._pool.make_connection(), commands)
 
     async def _exchange(self, connection: Any, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -65,6 +64,7 @@ class Wire:
             answers = await _read(connection, len(commands))
         except BaseException:
             await connection.disconnect(nowait=True)
+            await self.aclose()  # the others are as old, and may be as silent: each would cost a time limit
             raise
         self._idle.append(connection)
         return answers

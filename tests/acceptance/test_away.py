@@ -53,7 +53,7 @@ def redis_stopped(running: Running) -> Iterator[None]:
 def test_a_storage_that_is_away_for_a_while_is_waited_for(folder: Folder, upstream: Upstream, moment: int) -> None:
     folder.write_input([chat(number) for number in range(LINES)])
     folder.write_provider(upstream.url, max_concurrency=20)
-    upstream.latency_s = 0.3
+    upstream.latency_s = 0.5  # time enough to take the storage away before the last answers
     log = folder.data / "workers.log"
     with Running(folder.run_arguments(), folder.path, env=SMALL_SHARDS) as running:
         wait_until(lambda: upstream.count() >= moment, "so many lines are sent, and the last of them are in flight")
@@ -78,7 +78,7 @@ def test_a_redis_that_stands_still_for_longer_than_claims_hold_costs_no_second_r
 ) -> None:
     folder.write_input([chat(number) for number in range(20)])
     folder.write_provider(upstream.url, max_concurrency=40)
-    upstream.latency_s = 12.0
+    upstream.latency_s = 9.0
     with Running(folder.run_arguments("--workers", "2"), folder.path, env=SHORT_CLAIMS) as running:
         wait_until(lambda: upstream.in_flight == 20, "all lines are in flight")
         over = time.monotonic() + 6

@@ -54,6 +54,24 @@ def test_the_usual_variables_are_enough_and_the_key_goes_nowhere_else(folder: Fo
     assert key not in ended.out + ended.err
 
 
+def test_a_fleet_that_the_environment_names_has_no_part_in_a_run(folder: Folder, upstream: Upstream) -> None:
+    folder.write_input([chat(1)])
+    elsewhere = folder.path / "elsewhere"
+
+    ended = run_command(
+        ["run", str(folder.input), "-o", str(folder.output)],
+        env={
+            "OPENAI_BASE_URL": upstream.url,
+            "BATCHORD_REDIS_URL": "redis://127.0.0.1:1/0",
+            "BATCHORD_STORAGE_URL": elsewhere.as_uri(),
+        },
+    )
+
+    assert ended.code == 0, ended.err
+    assert len(folder.output_lines) == 1
+    assert not elsewhere.exists()
+
+
 def test_a_line_goes_to_the_provider_that_it_names_without_the_name(folder: Folder, upstream: Upstream) -> None:
     folder.write_input([chat(1, model="local:llama-3"), chat(2, model="m-1")])
     folder.write_provider(upstream.url)

@@ -7,10 +7,14 @@ import json
 import os
 import time
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from tests.benchmarks.program import arguments, say_time
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MODEL, KEY_ENV = "benchmark", "BENCH_NO_KEY"
 UNLIMITED = 10**12
@@ -18,10 +22,7 @@ LM_DELUGE: Final[Any] = import_module("lm_deluge")  # without types, and install
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("--base-url", required=True)
-@click.option("--in-flight", type=int, required=True)
+@arguments
 def main(source: Path, target: Path, base_url: str, in_flight: int) -> None:
     """Send every line of SOURCE, write the answers to TARGET, and print how long that took as JSON."""
     os.environ[KEY_ENV] = "none"
@@ -30,7 +31,7 @@ def main(source: Path, target: Path, base_url: str, in_flight: int) -> None:
     )
     started_at = time.time()
     asyncio.run(_send_all(source, target, in_flight))
-    click.echo(json.dumps({"started_at": started_at, "batch_s": time.time() - started_at}))
+    say_time(started_at)
 
 
 async def _send_all(source: Path, target: Path, in_flight: int) -> None:

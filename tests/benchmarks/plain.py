@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import aiohttp
 import click
 
+from tests.benchmarks.program import arguments, say_time
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 async def send_all(base_url: str, lines: Iterable[bytes], output: BinaryIO, in_flight: int) -> None:
@@ -37,16 +39,13 @@ async def send_all(base_url: str, lines: Iterable[bytes], output: BinaryIO, in_f
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("--base-url", required=True)
-@click.option("--in-flight", type=int, required=True)
+@arguments
 def main(source: Path, target: Path, base_url: str, in_flight: int) -> None:
     """Send every line of SOURCE, write the answers to TARGET, and print how long that took as JSON."""
     started_at = time.time()
     with source.open("rb") as lines, target.open("wb") as output:
         asyncio.run(send_all(base_url, lines, output, in_flight))
-    click.echo(json.dumps({"started_at": started_at, "batch_s": time.time() - started_at}))
+    say_time(started_at)
 
 
 if __name__ == "__main__":

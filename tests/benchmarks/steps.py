@@ -37,7 +37,7 @@ RULES: Final = tuple(
         ("start", r"importlib|Context\.__aenter__|create_celery"),
         ("publish", r"publish\w* \(workers/chords"),
         (_SHARDS, r"\(workers/(plan|replan|laid|feed|seal|produced|finalize|sweep|mend)\.py|\(obstore/"),
-        ("send", r"\((workers/providers|aiohttp|httpx2|httpx_aiohttp|httpcore2|httptools)/"),
+        ("send", r"\((workers/providers|httptools)/"),
         ("begin", r"[bB]egin\w* \((workers/desk|batchord/state/shards)"),
         ("record", r"_record\w* \(workers/execute|record\w* \((workers/desk|batchord/state/shards)|encode_outcome"),
         ("input lines", r"\((workers/inputs|batchord/shard_file)\.py"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchord.embedded import EmbeddedValkey
+from tests.benchmarks.program import arguments, say_time
 from tests.benchmarks.sampler import running
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ POLL_S = 0.05
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path, exists=True))
-@click.argument("target", type=click.Path(path_type=Path))
-@click.option("--base-url", required=True)
-@click.option("--in-flight", type=int, required=True)
+@arguments
 @click.option("--pool", type=click.Choice(["prefork", "gevent"]), required=True)
 def main(source: Path, target: Path, base_url: str, in_flight: int, pool: str) -> None:
     """Send every line of SOURCE, write the answers to TARGET, and print how long that took as JSON."""
@@ -48,7 +46,7 @@ def main(source: Path, target: Path, base_url: str, in_flight: int, pool: str) -
             started_at = time.time()
             lines = _publish(source, stock_tasks.answer)
             _collect(stock_tasks.answers(), stock_tasks.ANSWERS, lines, target)
-            click.echo(json.dumps({"started_at": started_at, "batch_s": time.time() - started_at}))
+            say_time(started_at)
 
 
 def concurrency_of(pool: str, in_flight: int) -> int:

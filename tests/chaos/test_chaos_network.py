@@ -35,6 +35,15 @@ def proxies(schedule: Schedule) -> Iterator[Proxies]:
         yield proxies
 
 
+@pytest.fixture
+def stage(tmp_path: Path, proxies: Proxies) -> Iterator[Stage]:
+    """A batch under way, on two workers whose ways lead through proxies."""
+    with run_upstream(latency_s=0.1) as upstream, Stage(tmp_path, upstream, proxies=proxies, env=LONG_CLAIMS) as stage:
+        stage.assemble(2)
+        stage.submit(LINES)
+        yield stage
+
+
 def disturb(stage: Stage, schedule: Schedule, way: str, modes: Sequence[Mode]) -> None:
     """Spoil a worker's way for a while at each moment, in each mode in turn."""
     for number, moment in enumerate(schedule.moments(SHORT_FAULTS, LINES)):
@@ -46,26 +55,18 @@ def disturb(stage: Stage, schedule: Schedule, way: str, modes: Sequence[Mode]) -
         say(f"the way of {member.name} to the {way}: {mode} after {moment} requests")
 
 
-def test_a_bad_way_to_redis_loses_nothing_and_sends_nothing_twice(
-    tmp_path: Path, schedule: Schedule, proxies: Proxies
-) -> None:
-    with run_upstream(latency_s=0.1) as upstream, Stage(tmp_path, upstream, proxies=proxies, env=LONG_CLAIMS) as stage:
-        stage.assemble(2)
-        stage.submit(LINES)
-        disturb(stage, schedule, "redis", TO_REDIS)
-        assert_unharmed(stage)
+def test_a_bad_way_to_redis_loses_nothing_and_sends_nothing_twice(stage: Stage, schedule: Schedule) -> None:
+    disturb(stage, schedule, "redis", TO_REDIS)
+    assert_unharmed(stage)
 
 
 def test_a_bad_way_to_the_provider_costs_a_retry_for_each_answer_that_it_spoils(
-    tmp_path: Path, schedule: Schedule, proxies: Proxies
+    stage: Stage, schedule: Schedule
 ) -> None:
-    with run_upstream(latency_s=0.1) as upstream, Stage(tmp_path, upstream, proxies=proxies, env=LONG_CLAIMS) as stage:
-        stage.assemble(2)
-        stage.submit(LINES)
-        disturb(stage, schedule, "provider", TO_PROVIDER)
-        assert_unharmed(stage)
-        proxied = sum(seen.path.startswith(AGAIN.strip().decode()) for seen in upstream.requests)
-        say(f"{stage.hurt_answers} answers spoilt, {proxied} requests sent once more by the proxy")
+    disturb(stage, schedule, "provider", TO_PROVIDER)
+    assert_unharmed(stage)
+    proxied = sum(seen.path.startswith(AGAIN.strip().decode()) for seen in stage.upstream.requests)
+    say(f"{stage.hurt_answers} answers spoilt, {proxied} requests sent once more by the proxy")
 
 
 @long_only

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.schedule import Schedule
 
-SLOW_S = 10.0
+SLOW_S = 7.5
 """Longer than any claim, any message and any stall may go without a sign of life."""
 
 

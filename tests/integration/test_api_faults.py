@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from batchord.embedded import EmbeddedValkey
 from batchord.service import files, uploads
 from batchord.service.incoming import RESERVED_S
 from batchord.state import keys
+from batchord.storage.blobs import _RETRY
 from tests.acceptance.fleet import run_s3
 from tests.integration.api import open_api
 from tests.integration.api_files import BOUNDARY, MULTIPART, Client, form, remains, upload
@@ -87,6 +89,7 @@ async def test_without_the_storage_each_route_that_needs_it_says_when_to_ask_aga
 async def test_without_its_s3_a_server_says_when_to_ask_again(
     valkey: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(_RETRY, "retry_timeout", timedelta(seconds=1))
     async with AsyncExitStack() as stack:
         with run_s3("bucket") as variables:
             for name, value in variables.items():

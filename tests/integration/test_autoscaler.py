@@ -88,6 +88,15 @@ def test_idle_processes_are_drained_down_to_the_least(valkey: EmbeddedValkey, tm
         assert fleet.pids == fleet.staying == [stays]
 
 
+def test_a_machine_that_can_start_no_more_processes_keeps_those_it_has(
+    valkey: EmbeddedValkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with waiting(valkey, "provider.two"), scaled(BUSY, 1, valkey.url, tmp_path) as (fleet, tend):
+        monkeypatch.setattr(fleet, "_argv", ["/no/such/command"])
+        until(lambda: "could not be started" in caplog.text, tend)
+        assert len(fleet.pids) == 1
+
+
 def test_a_redis_that_is_away_changes_nothing(tmp_path: Path) -> None:
     with scaled(BUSY, 1, f"unix://{tmp_path}/none.sock", tmp_path) as (fleet, tend):
         looks = time.monotonic() + 10 * autoscale.LOOK_S

@@ -237,9 +237,9 @@ def test_the_memory_of_a_tree_is_told_by_process(empty: Path) -> None:
 @pytest.mark.parametrize(
     ("innermost", "step"),
     [
-        ("ClientSession._request (aiohttp/client.py:700)", "send"),
+        ("Connection.ask (workers/providers/http1.py:70)", "send"),
         ("Desk.begin (workers/desk.py:40)", "begin"),
-        ("Desk._send_record (workers/desk.py:70)", "record"),
+        ("Desk._record (workers/desk.py:110)", "record"),
         ("Backend.flush_parts (workers/chords.py:170)", "acknowledge and chord"),
         ("publish (workers/chords.py:110)", "publish"),
         ("Channel._receive_fetched (workers/transport.py:200)", "fetch and deliver"),
@@ -254,7 +254,7 @@ def test_a_stack_belongs_to_a_step(innermost: str, step: str) -> None:
 def test_the_cpu_of_a_thread_is_divided_among_its_own_steps() -> None:
     loop, hub = "LoopThread._run (workers/pool_loop.py:1)", "<module> (workers/__main__.py:1)"
     stacks = [
-        (f"{loop};post (aiohttp/client.py:1)", 3),
+        (f"{loop};post (workers/providers/connections.py:1)", 3),
         (f"{loop};begin (workers/desk.py:1)", 1),
         (f"{loop};select (selectors.py:1)", 1_000),  # it waits
         (f"{hub};deliver (workers/transport.py:1)", 1),

@@ -16,7 +16,7 @@ from tests.integration.steps import BATCH, Sites, line, mixed_lines
 if TYPE_CHECKING:
     from tests.integration.steps import Site
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def end_with_lost_lines(site: Site) -> None:

@@ -140,6 +140,47 @@ def test_a_killed_process_is_replaced_and_the_others_are_left_alone(log_path: Pa
         assert other in fleet.pids
 
 
+def test_a_process_that_cannot_be_started_again_for_now_ends_no_other_and_is_tried_again(
+    log_path: Path, tmp_path: Path
+) -> None:
+    command, hidden = tmp_path / "command", tmp_path / "hidden"
+    command.symlink_to(sys.executable)
+    with Fleet([str(command), "-c", OBEDIENT], 2, env=ENV, log_path=log_path, pauses_s=AT_ONCE) as fleet:
+        victim, other = pids_up(log_path, 2)
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: victim not in fleet.pids)
+        command.rename(hidden)
+        fleet.poll()
+        assert fleet.pids == [other]
+        hidden.rename(command)
+        fleet.poll()
+        assert len(fleet.pids) == 2
+
+
+def test_a_process_that_can_never_be_started_again_fails_the_fleet(log_path: Path, tmp_path: Path) -> None:
+    command = tmp_path / "command"
+    command.symlink_to(sys.executable)
+
+    def failed() -> bool:
+        fleet.poll()
+        return False
+
+    with Fleet([str(command), "-c", OBEDIENT], 1, env=ENV, log_path=log_path, pauses_s=AT_ONCE) as fleet:
+        (victim,) = pids_up(log_path, 1)
+        command.unlink()
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(FleetFailedError):
+            until(failed)
+
+
+def test_a_log_that_is_taken_away_ends_no_process(log_path: Path) -> None:
+    with fleet_of(OBEDIENT, log_path) as fleet:
+        (pid,) = pids_up(log_path, 1)
+        log_path.unlink()
+        fleet.poll()
+        assert fleet.pids == [pid]
+
+
 def test_a_process_that_keeps_dying_fails_the_fleet_with_its_last_words(log_path: Path) -> None:
     def failed() -> bool:
         fleet.poll()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import redis
 
 FEW: Final = 30
-MANY: Final = int(os.environ.get("BATCHORD_RETENTION_BATCHES", "200"))
+MANY: Final = int(os.environ.get("BATCHORD_RETENTION_BATCHES", "90"))
 AT_ONCE: Final = 16
 BOUND_S: Final = 120 + MANY / 10
 KEYS_TOLERANCE_BYTES: Final = 500

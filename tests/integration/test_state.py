@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 import redis
@@ -307,6 +307,55 @@ def loading(own: EmbeddedValkey) -> Iterator[str]:
     finally:
         server.kill()
         server.wait(BOUND_S)
+
+
+class Way:
+    """A way to the server, on which connections can go silent for good, as behind a gateway that forgot them."""
+
+    def __init__(self, server: EmbeddedValkey, path: Path) -> None:
+        self.url = f"unix://{path}"
+        self._server, self._path = server, path
+        self._flows: list[asyncio.Event] = []
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_unix_server(self._pass_on, self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def forget(self) -> None:
+        """Let no more bytes through on the connections that there are."""
+        for flow in self._flows:
+            flow.clear()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        flow = asyncio.Event()
+        flow.set()
+        self._flows.append(flow)
+        answers, asks = await asyncio.open_unix_connection(self._server.socket_path)
+        ways = [(reader, asks), (answers, writer)]
+        with contextlib.closing(writer), contextlib.closing(asks):
+            await asyncio.wait(
+                [asyncio.create_task(self._pipe(*way, flow)) for way in ways], return_when=asyncio.FIRST_COMPLETED
+            )
+
+    async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flow: asyncio.Event) -> None:
+        while piece := await reader.read(65_536):
+            if flow.is_set():
+                writer.write(piece)
+
+
+async def test_connections_that_have_gone_silent_cost_one_try_and_not_one_each(
+    valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with Way(valkey, tmp_path / "way.sock") as way, contextlib.aclosing(State(way.url, timeout_s=2)) as state:
+        names = [keys.step_lease(f"batch_{n}", "plan") for n in range(16)]
+        await asyncio.gather(*(state.run(leases.take(name, "w", 60)) for name in names))
+        way.forget()
+        with pytest.raises(StateUnavailableError):
+            await state.run(leases.beat("w", 60))
+        assert await state.run(leases.beat("w", 60))
 
 
 async def test_patience_outlasts_a_server_that_loads_its_data(loading: str) -> None:

@@ -18,7 +18,7 @@ from tests.integration.test_step_execute import Hold, opened
 if TYPE_CHECKING:
     from tests.integration.steps_worker import Message
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def kill_senders(site: Site, message: Message, deaths: int) -> None:

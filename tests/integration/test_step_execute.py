@@ -31,12 +31,12 @@ from workers.providers import ProviderError
 from workers.shares import take_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from workers.providers import Request
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]
@@ -247,7 +247,23 @@ async def test_a_failure_that_passes_is_tried_again_and_counted_once(sites: Site
         assert site.record().retries == 1
 
 
-async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(sites: Sites) -> None:
+async def first_drains(site: Site) -> None:
+    site.workers[0].context.drain()
+
+
+async def first_loses_its_part_of_the_limit(site: Site) -> None:
+    """The parts are forgotten in an outage of more than a claim, and may all be another's, for good, after it."""
+    site.redis.delete(keys.SHARES)
+    for context in [worker.context for worker in reversed(site.workers)]:
+        limited = context.routes.providers["one"].model_copy(update={"max_concurrency": 1})
+        context.routes.providers["one"] = limited
+        await take_shares(context)
+
+
+@pytest.mark.parametrize("event", [first_drains, first_loses_its_part_of_the_limit])
+async def test_a_worker_that_may_send_no_more_hands_its_waiting_lines_to_another_at_once(
+    sites: Sites, event: Callable[[Site], Awaitable[None]]
+) -> None:
     async with sites.new(workers=2) as site:
         messages = await opened(site, line("ok-0"), line("ok-1"))
         site.redis.delete("provider.one")
@@ -257,41 +273,11 @@ async def test_a_worker_that_drains_hands_its_waiting_lines_to_another_at_once(s
         first = await hold.of(leaver, messages[0])
         second = asyncio.create_task(leaver.carry_out(messages[1]))
         await came(lambda: leaver.context.permits["one"]._waiting)
-        leaver.context.drain()
-        await second
-        site.upstream.meanwhile = None
-        [handed_back] = site.messages("provider.one")
-        await stayer.carry_out(handed_back)
-        hold.may_answer.set()
-        await first
-        assert site.upstream.calls == ["ok-0", "ok-1"]
-        await site.drive()
-        assert site.result().succeeded == ["ok-0", "ok-1"]
-        site.assert_tidy()
-
-
-async def test_a_worker_that_lost_its_part_of_the_limit_hands_its_waiting_lines_to_one_that_has_it(
-    sites: Sites,
-) -> None:
-    """The parts are forgotten in an outage of more than a claim, and may all be another's, for good, after it."""
-    async with sites.new(workers=2) as site:
-        messages = await opened(site, line("ok-0"), line("ok-1"))
-        site.redis.delete("provider.one")
-        loser, winner = site.workers
-        loser.context.resize("one", 1)
-        hold = Hold(site.upstream)
-        first = await hold.of(loser, messages[0])
-        second = asyncio.create_task(loser.carry_out(messages[1]))
-        await came(lambda: loser.context.permits["one"]._waiting)
-        site.redis.delete(keys.SHARES)
-        for context in (winner.context, loser.context):
-            limited = context.routes.providers["one"].model_copy(update={"max_concurrency": 1})
-            context.routes.providers["one"] = limited
-            await take_shares(context)
+        await event(site)
         await asyncio.wait_for(second, BOUND_S)
         site.upstream.meanwhile = None
         [handed_back] = site.messages("provider.one")
-        await winner.carry_out(handed_back)
+        await stayer.carry_out(handed_back)
         hold.may_answer.set()
         await first
         assert site.upstream.calls == ["ok-0", "ok-1"]

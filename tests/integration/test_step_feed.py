@@ -23,7 +23,7 @@ from tests.integration.steps_trouble import (
 )
 from tests.integration.steps_worker import Died, Message
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]

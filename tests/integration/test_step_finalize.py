@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.integration.steps_worker import Message, Worker
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 TROUBLES = [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.integration.steps_worker import Message
 
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def planning(site: Site) -> Message:

@@ -24,7 +24,7 @@ from tests.integration.steps_trouble import (
 )
 from tests.integration.steps_worker import Died, Message
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 SWEEP = Message(Step.SWEEP, ())

@@ -61,7 +61,7 @@ def test_no_message_is_lost_when_busy_workers_are_killed(fleet: Callable[..., Fl
     seed = random.randrange(10**6)
     sys.stdout.write(f"seed {seed}\n")
     chance = random.Random(seed)
-    kills = 8
+    kills = 5
     published = keys(1000 * kills)
     group = fleet(visibility_timeout_s=2)
     group.publish(published)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from batchord.cli import commands
+from batchord.errors import ConfigError
 
 if TYPE_CHECKING:
     from click.testing import Result
@@ -73,3 +74,14 @@ def test_a_wrong_call_is_refused_with_what_is_wrong(
     result = called(*(argument.format(input=path) for argument in arguments))
     assert result.exit_code == 2
     assert said in result.output
+
+
+@pytest.mark.parametrize("workers", [["--workers", "1"], []])
+def test_a_worker_whose_storage_cannot_be_opened_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch, workers: list[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("BATCHORD_STORAGE_URL", "ftp://server/batches")
+    error = called("worker", *workers).exception
+    assert isinstance(error, ConfigError)
+    assert "BATCHORD_STORAGE_URL is not a storage's URL; write for example" in str(error)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -65,3 +68,15 @@ def test_the_containers_are_reached_from_this_machine_alone() -> None:
     published = re.findall(r'^ +- "?([\d.:]*\d+:\d+)"?$', compose, re.MULTILINE)
     assert {port.rpartition(":")[2] for port in published} == {"8080", "5555"}
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize(("given", "taken"), [("user:password", "user:password"), ("", r"nobody:\S{32}")])
+def test_flower_never_runs_with_an_empty_password(tmp_path: Path, given: str, taken: str) -> None:
+    flower = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8"))["services"]["flower"]
+    celery = tmp_path / "celery"
+    celery.write_text('#!/bin/sh\necho "$FLOWER_BASIC_AUTH"\n', encoding="utf-8")
+    celery.chmod(0o755)
+    command = [part.replace("$$", "$") for part in [*flower["entrypoint"], *flower["command"]]]
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FLOWER_BASIC_AUTH": given}
+    shown = subprocess.run(command, env=env, capture_output=True, check=True, timeout=30, text=True).stdout
+    assert re.fullmatch(taken, shown.strip())

@@ -77,7 +77,7 @@ def test_nothing_to_record_changes_nothing(state: BlockingState) -> None:
     assert contents(state) == before
 
 
-@pytest.mark.parametrize("cost_nanos", [None, 10**15, 2**53 * 15_000])
+@pytest.mark.parametrize("cost_nanos", [None, 2**53 * 15_000])
 def test_usage_past_what_can_be_counted_keeps_no_shard_from_its_end(
     state: BlockingState, cost_nanos: int | None
 ) -> None:

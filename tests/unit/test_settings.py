@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import pytest
 
 from batchord.errors import ConfigError
-from batchord.settings import load_routes, read_settings, require_keys
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from batchord.settings import Settings, load_routes, read_settings, require_keys
 
 
 def providers_file(folder: Path, text: str) -> Path:
@@ -29,6 +27,21 @@ def test_a_wrong_variable_is_named_without_its_value(monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="BATCHORD_WINDOW_LINES") as caught:
         read_settings()
     assert "s3cret" not in str(caught.value)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in Settings.model_fields:
+        monkeypatch.setenv(f"BATCHORD_{field.upper()}", "")
+    assert read_settings() == Settings.model_construct()
+
+
+def test_the_docs_name_every_setting_and_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `BATCHORD_(\w+)` \| (?:`(\S+)` )?\|", text, re.MULTILINE)
+    assert sorted(name.lower() for name, _ in told) == sorted(Settings.model_fields)
+    for name, value in told:
+        monkeypatch.setenv(f"BATCHORD_{name}", value)
+        assert getattr(read_settings(), name.lower()) == Settings.model_fields[name.lower()].default, name
 
 
 @pytest.mark.parametrize(
