@@ -15,16 +15,23 @@ if TYPE_CHECKING:
     from batchord.state.keys import Shard
     from batchord.storage import Blobs
 
-_LIFE_S: Final = 10.0
-"""For how long an input is kept that no line asks for: its shard is most likely done."""
+_MB: Final = 1024 * 1024
+_LIFE_S: Final = 2.0
+"""For how long an input is kept for sure that no line asks for: then its shard is most likely done."""
 
 
 class Inputs:
-    """A cache of shards' inputs; what was not asked for goes when another one comes, the longest unused first."""
+    """A cache of shards' inputs, from which the longest unused go when another one comes.
 
-    def __init__(self, blobs: Blobs, most_bytes: int = 64 * 1024 * 1024, life_s: float = _LIFE_S) -> None:
+    Up to `idle_bytes` stay however long nobody asks, more while they are in use, and never more than `most_bytes`.
+    """
+
+    def __init__(
+        self, blobs: Blobs, most_bytes: int = 64 * _MB, idle_bytes: int = 8 * _MB, life_s: float = _LIFE_S
+    ) -> None:
         self._blobs = blobs
         self._most_bytes = most_bytes
+        self._idle_bytes = idle_bytes
         self._life_s = life_s
         self._bytes = 0
         self._kept: OrderedDict[Shard, ShardInput] = OrderedDict()
@@ -75,10 +82,12 @@ class Inputs:
         now = time.monotonic()
         self._kept[shard], self._used_at[shard] = read, now
         self._bytes += read.size_bytes
-        while len(self._kept) > 1 and (self._bytes > self._most_bytes or self._is_unused(now)):
+        while len(self._kept) > 1 and self._bytes > self._room(now):
             oldest, dropped = self._kept.popitem(last=False)
             del self._used_at[oldest]
             self._bytes -= dropped.size_bytes
 
-    def _is_unused(self, now: float) -> bool:
-        return now - self._used_at[next(iter(self._kept))] > self._life_s
+    def _room(self, now: float) -> int:
+        """Give how many bytes may stay: few where the longest unused input is idle."""
+        is_idle = now - self._used_at[next(iter(self._kept))] > self._life_s
+        return self._idle_bytes if is_idle else self._most_bytes

@@ -81,5 +81,8 @@ class Permits:
 
 
 def slots(limit: int) -> int:
-    """Give how many lines to hold for so many permits: some more, which are claimed, waiting, or being recorded."""
-    return limit + limit // 4 + 16 if limit else 0
+    """Give how many lines to hold for so many permits: some more, which are claimed, waiting, or being recorded.
+
+    Not many more for a few permits: what waits here for long calls could be under way in another worker.
+    """
+    return limit + min(limit + 1, limit // 4 + 16) if limit else 0

@@ -63,9 +63,17 @@ async def test_who_is_cancelled_cancels_nobody_else(blobs: Blobs) -> None:
     assert (await stays).line(0).line == 1
 
 
-@pytest.mark.parametrize("bounds", [{"life_s": 0.0}, {"most_bytes": 1}], ids=["unused", "too large"])
-async def test_what_is_not_used_is_let_go_when_another_comes(blobs: Blobs, bounds: dict[str, float]) -> None:
-    first, second, inputs = await put(blobs, 1), await put(blobs, 2), Inputs(blobs, **bounds)  # type: ignore[arg-type]  # a table of keywords
+async def test_what_is_idle_stays_where_there_is_room(blobs: Blobs) -> None:
+    first, second, inputs = await put(blobs, 1), await put(blobs, 2), Inputs(blobs, life_s=0.0)
+    read = await inputs.get(first)
+    await inputs.get(second)
+    await lose(blobs, 1)
+    assert await inputs.get(first) is read
+
+
+@pytest.mark.parametrize("bounds", [{"life_s": 0, "idle_bytes": 1}, {"most_bytes": 1}], ids=["idle", "too large"])
+async def test_what_is_not_used_is_let_go_when_another_comes(blobs: Blobs, bounds: dict[str, int]) -> None:
+    first, second, inputs = await put(blobs, 1), await put(blobs, 2), Inputs(blobs, **bounds)
     await inputs.get(first)
     await inputs.get(second)
     await lose(blobs, 1)
