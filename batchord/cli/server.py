@@ -10,7 +10,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import batchord
 from batchord.errors import ConfigError
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from batchord.settings import Settings
 
 _PASSED = ("redis_url", "providers", "data_dir", "retention_s", "fleet_size", "log_level")
+_MEMORY: Final = {"MALLOC_ARENA_MAX": "2"}
+"""For glibc, which else gives each thread of the storage's an arena: 6 MB less a worker, at the same speed."""
 
 
 def worker_argv() -> list[str]:
@@ -45,7 +47,7 @@ def server_environment(settings: Settings) -> dict[str, str]:
     path = [str(_server_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {f"BATCHORD_{name.upper()}": str(value) for name in _PASSED if (value := getattr(settings, name))}
     given["BATCHORD_STORAGE_URL"] = settings.blobs_url  # also where nothing says so: this environment may say another
-    return {**os.environ, **given, "PYTHONPATH": os.pathsep.join(path)}
+    return {**_MEMORY, **os.environ, **given, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def listening_environment(listener: socket.socket) -> dict[str, str]:
