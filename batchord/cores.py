@@ -1,4 +1,4 @@
-"""How much processor there is for us, and how much of it a process has used. Not for ending or starting any."""
+"""How much processor there is for us, and what the system says of a process. Not for ending or starting any."""
 
 from __future__ import annotations
 
@@ -23,6 +23,15 @@ def cpu_s(pid: int) -> float:
     return _proc_cpu_s(pid) if sys.platform == "linux" else _ps_cpu_s(pid)
 
 
+def proc_stat(pid: int) -> list[str] | None:
+    """Give what Linux says of a process, from the third field of proc(5) on; None for one that is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return stat.rpartition(")")[2].split()  # the second field may hold spaces and brackets
+
+
 def _quota(cgroup: Path) -> float:
     """Read the limit of a cgroup, of version 2 or 1, in cores; infinite where there is none."""
     try:
@@ -36,12 +45,8 @@ def _quota(cgroup: Path) -> float:
 
 
 def _proc_cpu_s(pid: int) -> float:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    fields = stat.rpartition(")")[2].split()  # proc(5): from the third field on; the second may hold spaces
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    fields = proc_stat(pid)
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def _ps_cpu_s(pid: int) -> float:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from batchord.cores import proc_stat
 from batchord.errors import BatchordError
 
 if TYPE_CHECKING:
@@ -250,12 +251,8 @@ def identity(pid: int) -> str | None:
 
 def _proc_identity(pid: int) -> str | None:
     """The boot, and the tick of the start in it: exact, and from /proc since a slim container has no ps."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = stat.rpartition(")")[2].split()  # proc(5): from the third field on; the second may hold spaces
-    if fields[0] in "ZX":
+    fields = proc_stat(pid)
+    if fields is None or fields[0] in "ZX":
         return None
     return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {fields[19]}"
 
