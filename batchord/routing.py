@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+LEARNED_MOST: Final = 1_000
+"""Where a provider states no `max_concurrency`, the fleet finds one, and stops here."""
 
 
 def _http_url(url: str) -> str:
@@ -35,25 +39,59 @@ class OwnPrice(BaseModel):
     output: Decimal = Field(ge=0)
 
 
+class ModelLimits(BaseModel):
+    """What a provider allows for the models of one glob, in the fleet; what is not said is not limited."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+
+
 class Provider(BaseModel):
-    """One configured upstream. Times are in seconds; `models` and `prices` go by shell globs, matched with case."""
+    """One configured upstream. Times are in seconds; `models`, `prices` and `limits` go by shell globs, with case.
+
+    `max_concurrency`, `requests_per_minute` and `tokens_per_minute` hold for the whole fleet; what is not said is
+    learned. `timeout_s` is for one attempt, `read_timeout_s` for a silence within it, `max_line_s` for a line in all.
+    `model_names` says what this provider calls a model that lines name otherwise.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
-    kind: Literal["openai", "simulated"] = "openai"
+    kind: Literal["openai", "anthropic", "simulated"] = "openai"
+    preset: str = ""
     base_url: Annotated[str, AfterValidator(_http_url)] = ""
     api_key_env: Annotated[str, AfterValidator(_variable_name)] = ""
     models: tuple[str, ...] = ("*",)
     prices: dict[str, OwnPrice] = Field(default_factory=dict)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     single_model: bool = False
-    max_concurrency: int = Field(default=256, ge=1, le=10_000)
+    model_names: dict[str, str] = Field(default_factory=dict)
+    max_concurrency: int | None = Field(default=None, ge=1, le=10_000)
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    limits: dict[str, ModelLimits] = Field(default_factory=dict)
+    weight: float | None = Field(default=None, gt=0, le=1_000)
+    fallback: tuple[str, ...] = ()
     timeout_s: float = Field(default=600, gt=0)
     connect_timeout_s: float = Field(default=10, gt=0)
+    read_timeout_s: float | None = Field(default=None, gt=0)
     max_attempts: int = Field(default=5, ge=1, le=100)
+    max_line_s: float = Field(default=86_400, gt=0)
+    prefix_order: bool = False
+    endpoints: tuple[str, ...] = ()
+    rate_headers: Literal["openai", "anthropic", "daily_requests", "none"] = "openai"
+    anthropic_version: str = "2023-06-01"
+    default_max_tokens: int = Field(default=4096, ge=1)
     latency_s: float = Field(default=0.2, ge=0)
     failure_rate: float = Field(default=0, ge=0, le=1)
+
+    @property
+    def most_in_flight(self) -> int:
+        """The requests in flight that the fleet may ever have here: as stated, or the bound of what it learns."""
+        return self.max_concurrency or LEARNED_MOST
 
     def serves(self, model: str) -> bool:
         """Whether one of the globs matches a model."""

@@ -29,7 +29,7 @@ def create_celery(settings: Settings) -> Celery:
     install()
     app = Celery("batchord", set_as_current=False)
     context = Context(app, settings)
-    queues = {provider_queue(name): slots(p.max_concurrency) for name, p in context.routes.providers.items()}
+    queues = {provider_queue(name): slots(p.most_in_flight) for name, p in context.routes.providers.items()}
     queues[CONTROL_QUEUE] = _CONTROL_SLOTS
     app.conf.update(MESSAGE_SETTINGS)
     app.conf.update(_worker_settings(settings, queues))

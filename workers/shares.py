@@ -39,7 +39,7 @@ async def take_shares(context: Context) -> bool:
     A worker that drains wants none, and lets go of what it holds as its requests end.
     """
     held = {name: permits.most_held for name, permits in context.permits.items()}
-    limits = {name: 0 if context.draining.is_set() else context.routes.providers[name].max_concurrency for name in held}
+    limits = {name: 0 if context.draining.is_set() else context.routes.providers[name].most_in_flight for name in held}
     asks = [Ask(name, held[name], limits[name]) for name in held]
     call = shares.take(context.worker, asks, context.settings.claim_s, context.settings.fleet_size)
     parts = await context.state.run(call)

@@ -25,7 +25,7 @@ _KEEPALIVE_S: Final = 4.0
 
 
 class Connections:
-    """A pool of kept-alive connections to one origin, at most `max_concurrency` of them; redirects are not followed.
+    """A pool of kept-alive connections to one origin, at most `most_in_flight` of them; redirects are not followed.
 
     The connection used last is the next one used, so that those that are not needed end.
     """
@@ -36,7 +36,7 @@ class Connections:
         self._tls = _tls() if base_url.scheme == "https" else None
         self._dialer = Dialer(self._host, base_url.port or (443 if self._tls else 80))
         self._header_lines = header_lines(config.name, base_url, headers)
-        self._slots = asyncio.Semaphore(config.max_concurrency)
+        self._slots = asyncio.Semaphore(config.most_in_flight)
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None

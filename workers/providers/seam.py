@@ -27,6 +27,20 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class StatedLimit:
+    """What an answer's headers say of one limit: so many in a window, how many are left, and when all are back.
+
+    What they do not say is None. `window_s` is 60 for a limit a minute.
+    """
+
+    unit: Literal["requests", "tokens"]
+    window_s: float
+    limit: float | None = None
+    remaining: float | None = None
+    reset_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """An HTTP answer of any status: `body` is always one line that holds one JSON object.
 
@@ -40,6 +54,7 @@ class Response:
     retry_after_s: float | None
     latency_ms: float
     ttfb_ms: float
+    stated: tuple[StatedLimit, ...] = ()
 
     @property
     def is_success(self) -> bool:
