@@ -123,7 +123,7 @@ class Worker:
         await self.context.desk.beat()
         self.context.desk._contact = Contact(0, self.context.desk._contact.until)
         for name, provider in self.context.routes.providers.items():
-            self.context.resize(name, provider.max_concurrency)
+            self.context.resize(name, provider.most_in_flight)
         self.context.providers.update(dict.fromkeys(self.context.providers, self.site.upstream))
         for name in ("send", "publish"):
             self._watch(self.context, name, getattr(self, f"_{name}", None))
