@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Literal, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.deps import BackendDep, TenantDep
 from batchord.service import analytics, batches, estimates
@@ -59,7 +59,7 @@ class AnalyticsModel(BaseModel):
     """A batch's figures so far, in all and by model.
 
     `late_answers` came from workers that had stood still, when others had taken their lines over: they were dropped,
-    and the provider may bill them.
+    and the provider may bill them. `max_cost` and whether it is reached are there where the batch has one.
     """
 
     object: Literal["batch.analytics"] = "batch.analytics"
@@ -67,6 +67,8 @@ class AnalyticsModel(BaseModel):
     late_answers: int
     total: FiguresModel
     models: list[ModelFiguresModel]
+    max_cost: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    max_cost_reached: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @classmethod
     def of(cls, found: Analytics) -> Self:
@@ -79,6 +81,8 @@ class AnalyticsModel(BaseModel):
                 ModelFiguresModel(provider=each.provider, model=each.model, **asdict(each.figures))
                 for each in found.models
             ],
+            max_cost=found.max_cost,
+            max_cost_reached=None if found.max_cost is None else found.max_cost_reached,
         )
 
 

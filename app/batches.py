@@ -8,12 +8,13 @@ from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from app.analytics import AnalyticsModel
-from app.bodies import Body, ExpiresAfter
+from app.bodies import Body, ExpiresAfter, MaxCost
 from app.deps import BackendDep, TenantDep
 from app.paging import Identified, ListPage
 from batchord.contract import ENDPOINTS, BatchObject
 from batchord.creation import Terms
 from batchord.lifecycle import Status
+from batchord.prices import NANOS_PER_DOLLAR
 from batchord.service import analytics, batches, creation
 from batchord.service.batch_listing import Filter, listing
 from batchord.service.creation import Order
@@ -47,7 +48,7 @@ class InlineRequest(Body):
 class CreateBatch(Body):
     """What a new batch is of, and on which terms.
 
-    Our extension: `requests` in place of `input_file_id`, and `model` for those whose body names none.
+    Our extension: `requests` in place of `input_file_id`, `model` for those whose body names none, and `max_cost`.
     """
 
     input_file_id: str | None = None
@@ -57,12 +58,13 @@ class CreateBatch(Body):
     completion_window: str
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
+    max_cost: MaxCost = None
 
     def order(self) -> Order:
         """Give what the service takes."""
         expires_after = self.output_expires_after
         life_s = None if expires_after is None else expires_after.seconds
-        terms = Terms(self.endpoint, self.completion_window, self.metadata, life_s)
+        terms = Terms(self.endpoint, self.completion_window, self.metadata, life_s, self.max_cost)
         requests = None if self.requests is None else [vars(request) for request in self.requests]
         return Order(terms, self.input_file_id, requests, self.model)
 
@@ -137,13 +139,15 @@ class BatchModel(Identified):
     request_counts: RequestCountsModel
     usage: UsageModel
     metadata: dict[str, str] | None
+    max_cost: float | None = Field(default=None, exclude_if=lambda value: value is None)
     analytics: AnalyticsModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @classmethod
     def of(cls, batch: BatchObject, found: AnalyticsModel | None = None) -> Self:
         """Give the wire's form of a batch, with its analytics where they were asked for."""
         fields = batch.model_dump(exclude={"errors", "usage"})
-        return cls(**fields, errors=_errors(batch), usage=_usage(batch), analytics=found)
+        max_cost = None if batch.max_cost_nanos is None else batch.max_cost_nanos / NANOS_PER_DOLLAR
+        return cls(**fields, errors=_errors(batch), usage=_usage(batch), max_cost=max_cost, analytics=found)
 
 
 def _errors(batch: BatchObject) -> BatchErrorsModel | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,12 @@ class Body(BaseModel):
     """A body or a part of one: its values have exactly their JSON types, and its strings are Unicode."""
 
     model_config = ConfigDict(strict=True, str_min_length=0)  # without any bound half a surrogate pair gets through
+
+
+MaxCost = Annotated[
+    float | None,
+    Field(gt=0, description="Dollars. At that cost nothing more is sent, but what is in flight ends. Our extension."),
+]
 
 
 class ExpiresAfter(Body):

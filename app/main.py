@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from app import analytics, batches, content, errors, events, files, health, models, results, retry, uploads
+from app import analytics, batches, content, errors, events, files, health, models, providers, results, retry, uploads
 from app.gate import Gate
 from app.requests import BoundedBody, Traced
 from batchord.service.backend import Backend
@@ -58,4 +58,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(retry.router)
     app.include_router(analytics.router)
     app.include_router(models.router)
+    app.include_router(providers.router)
     return app

@@ -18,6 +18,7 @@ from batchord.errors import (
 from batchord.lifecycle import Status
 from batchord.progress import follow
 from batchord.results import decode_result
+from batchord.standing import Troubles
 from batchord.state import batches
 from batchord.storage import paths
 from batchord.validation import whole_lines
@@ -72,11 +73,12 @@ class Batch:
         """
         record = self.read()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        troubles = Troubles(self._client.state)
         with follow(show=progress) as shown:
             while True:
                 with suppress(UnavailableError):  # the batch goes on without us
                     record = self.read()
-                    shown.update(record)
+                    shown.update(record, troubles.of(record) if progress else "")
                 if record.batch.status.is_terminal:
                     break
                 if deadline is not None and time.monotonic() > deadline:

@@ -59,13 +59,14 @@ class Client:
         endpoint: str | None = None,
         metadata: Mapping[str, str] | None = None,
         completion_window: str = "24h",
+        max_cost: float | None = None,
         batch_id: str | None = None,
     ) -> Batch:
         """Store the requests and start a batch of them; see `batchord.submit`.
 
         With a `batch_id` of the caller's own, submitting the same requests again makes no second batch.
         """
-        terms = Terms(endpoint, completion_window, metadata)
+        terms = Terms(endpoint, completion_window, metadata, max_cost=max_cost)
         terms.check()
         if batch_id is not None:
             check_batch_id(batch_id)
@@ -165,6 +166,7 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
     endpoint: str | None = None,
     metadata: Mapping[str, str] | None = None,
     completion_window: str = "24h",
+    max_cost: float | None = None,
     settings: Settings | None = None,
 ) -> Batch:
     """Hand requests to the running fleet of BATCHORD_REDIS_URL and BATCHORD_STORAGE_URL as one batch.
@@ -176,16 +178,23 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
         endpoint: such as `/v1/chat/completions`; if None, the first request says it.
         metadata: at most 16 short strings by name, given back with the batch.
         completion_window: such as `24h`; lines that have not been sent by then expire.
+        max_cost: dollars; when the answers have cost that much nothing more is sent, and the other lines fail with
+            `max_cost_reached`. What is in flight then is paid besides. Each model needs a known price.
         settings: in place of the BATCHORD_* variables.
 
     Raises:
         ConfigError: a setting is wrong, or the input file is not there.
-        InvalidRequestError: the endpoint, the metadata or the completion window is none that a batch may have.
+        InvalidRequestError: one of the terms is none that a batch may have.
         ItemError: one of the requests has neither form.
         UnavailableError: Redis or the storage does not answer.
     """
     return Client(settings).submit(
-        source, model=model, endpoint=endpoint, metadata=metadata, completion_window=completion_window
+        source,
+        model=model,
+        endpoint=endpoint,
+        metadata=metadata,
+        completion_window=completion_window,
+        max_cost=max_cost,
     )
 
 

@@ -27,6 +27,7 @@ ENDPOINTS: Final = (
     "/v1/images/generations",
     "/v1/images/edits",
     "/v1/videos",
+    "/v1/messages",  # Anthropic's, and so an extension to OpenAI's list
 )
 
 DEFAULT_TENANT: Final = "default"
@@ -37,6 +38,7 @@ BATCH_FILE_LIFE_S: Final = 30 * 86_400
 
 EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
 CANCELLED_MESSAGE: Final = "This request was not executed because the batch was cancelled."
+MAX_COST_MESSAGE: Final = "This request was not executed because the batch had reached its max_cost."
 
 OutcomePart = Literal["output", "errors"]
 """Where a line's outcome goes: successes, and all others."""
@@ -135,7 +137,8 @@ class BatchObject(_Wire):
     """A batch and whose it is; times are UTC epoch seconds.
 
     `round` counts the retries: 0 is the first pass over the lines. `output_expires_after_s` is how long produced files
-    are kept, None for ever. `once` is the digest of the Idempotency-Key that made it.
+    are kept, None for ever. `once` is the digest of the Idempotency-Key that made it. At a cost of `max_cost_nanos`
+    nano-dollars nothing more is sent.
     """
 
     id: str
@@ -143,6 +146,7 @@ class BatchObject(_Wire):
     round: int = 0
     output_expires_after_s: int | None = None
     once: str | None = None
+    max_cost_nanos: int | None = None
     endpoint: str
     input_file_id: str
     completion_window: str
@@ -190,10 +194,11 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The HTTP answer to a line; `body` is one line of JSON, kept to the byte."""
+    """The HTTP answer to a line, and which provider gave it; `body` is one line of JSON, kept to the byte."""
 
     status_code: int
     request_id: str
+    provider: str
     body: msgspec.Raw
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from batchord.contract import DEFAULT_TENANT, ENDPOINTS, BatchObject
 from batchord.errors import InvalidRequestError
 from batchord.lifecycle import Status
+from batchord.prices import NANOS_PER_DOLLAR
 from batchord.windows import window_seconds
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ _METADATA_PAIRS: Final = 16
 _METADATA_KEY_CHARS: Final = 64
 _METADATA_VALUE_CHARS: Final = 512
 _SHOWN_CHARS: Final = 200
+_MOST_DOLLARS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,14 @@ class Terms:
     """What a client asks of a new batch besides its input.
 
     Where `endpoint` is None the first request says it. Produced files are kept for ever, or else for
-    `output_expires_after_s` seconds.
+    `output_expires_after_s` seconds. At a cost of `max_cost` dollars nothing more is sent.
     """
 
     endpoint: str | None
     completion_window: str
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
+    max_cost: float | None = None
 
     def check(self, windows: Sequence[str] = ()) -> None:
         """See to it that the contract allows all of it.
@@ -52,6 +56,7 @@ class Terms:
             raise _unsupported("completion_window", self.completion_window, windows)
         window_seconds(self.completion_window)
         _check_metadata(self.metadata or {})
+        max_cost_nanos(self.max_cost)
 
     def batch(self, batch_id: str, input_file_id: str, now: float, tenant: str = DEFAULT_TENANT) -> BatchObject:
         """Give the batch on these terms, as it begins."""
@@ -66,7 +71,25 @@ class Terms:
             expires_at=int(now) + window_seconds(self.completion_window),
             metadata=None if self.metadata is None else dict(self.metadata),
             output_expires_after_s=self.output_expires_after_s,
+            max_cost_nanos=max_cost_nanos(self.max_cost),
         )
+
+
+def max_cost_nanos(max_cost: float | None) -> int | None:
+    """Give a budget of so many dollars in nano-dollars; None where there is none.
+
+    Raises:
+        InvalidRequestError: it is no number of dollars above 0.
+    """
+    if max_cost is None:
+        return None
+    is_number = isinstance(max_cost, int | float) and not isinstance(max_cost, bool)
+    if not is_number or not 0 < max_cost <= _MOST_DOLLARS:
+        message = (
+            f"Invalid 'max_cost': expected dollars above 0 and at most {_MOST_DOLLARS:,}, but got {max_cost!r:.80}."
+        )
+        raise InvalidRequestError(message, "max_cost", "invalid_value")
+    return max(1, round(Decimal(str(max_cost)) * NANOS_PER_DOLLAR))
 
 
 def check_batch_id(batch_id: str) -> None:

@@ -83,6 +83,9 @@ def _prompt(endpoint: str, message: object, system: object) -> dict[str, Any]:
     if endpoint == "/v1/chat/completions":
         opening = [] if system is None else [{"role": "system", "content": system}]
         return {"messages": [*opening, {"role": "user", "content": message}]}
+    if endpoint == "/v1/messages":
+        body = {"messages": [{"role": "user", "content": message}]}
+        return body if system is None else {"system": system, **body}
     if endpoint == "/v1/responses":
         return {"input": message} if system is None else {"instructions": system, "input": message}
     if endpoint in {"/v1/embeddings", "/v1/moderations"}:

@@ -12,7 +12,7 @@ from batchord.lifecycle import Status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
 
     from batchord.state.batches import BatchRecord
@@ -24,8 +24,8 @@ _RATE_OVER_S: Final = 10.0
 class Shown(Protocol):
     """Where a batch's progress is shown."""
 
-    def update(self, record: BatchRecord) -> None:
-        """Show how far the batch is now."""
+    def update(self, record: BatchRecord, trouble: str = "") -> None:
+        """Show how far the batch is now, and what its lines wait for, if that is out of the ordinary."""
 
     def say(self, text: str) -> None:
         """Show a sentence above the progress."""
@@ -46,7 +46,7 @@ class Rate:
 
 
 class _Silent:
-    def update(self, record: BatchRecord) -> None:
+    def update(self, record: BatchRecord, trouble: str = "") -> None:
         pass
 
     def say(self, text: str) -> None:
@@ -59,13 +59,17 @@ class _Lines:
     def __init__(self) -> None:
         self._rate = Rate()
         self._last = 0.0
+        self._was_well = True
 
-    def update(self, record: BatchRecord) -> None:
+    def update(self, record: BatchRecord, trouble: str = "") -> None:
         now = time.monotonic()
         rate = self._rate.at(now, record.recorded)
-        if now - self._last >= _LINE_EVERY_S or record.batch.status.is_terminal:
+        is_news = bool(trouble) and self._was_well
+        self._was_well = not trouble
+        if now - self._last >= _LINE_EVERY_S or is_news or record.batch.status.is_terminal:
             self._last = now
-            self.say(f"{record.batch.status}: {_counts(record)}, {rate:,.0f} lines/s, {_tokens(record)}")
+            how = f"{_counts(record)}, {rate:,.0f} lines/s, {_tokens(record)}"
+            self.say(f"{record.batch.status}: {how}{trouble and f'; {trouble}'}")
 
     def say(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
@@ -77,10 +81,10 @@ class _Bar:
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task = bar.add_task("starting", total=None, counts="", rate="", tokens="")
+        self._task = bar.add_task("starting", total=None, counts="", rate="", tokens="", trouble="")
         self._rate = Rate()
 
-    def update(self, record: BatchRecord) -> None:
+    def update(self, record: BatchRecord, trouble: str = "") -> None:
         rate = self._rate.at(time.monotonic(), record.recorded)
         self._bar.update(
             self._task,
@@ -90,6 +94,7 @@ class _Bar:
             counts=_counts(record),
             rate=f"{rate:,.0f} lines/s",
             tokens=_tokens(record),
+            trouble=trouble,
         )
 
     def say(self, text: str) -> None:
@@ -124,6 +129,14 @@ def _progress(console: Console) -> Progress:
         TextColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text  # noqa: PLC0415 (as above)
+
+    class WithTrouble(Progress):
+        """Shows below each bar what its lines wait for."""
+
+        def get_renderables(self) -> Iterator[RenderableType]:
+            yield from super().get_renderables()
+            yield from (Text(task.fields["trouble"], style="yellow") for task in self.tasks if task.fields["trouble"])
 
     columns = (
         SpinnerColumn(),
@@ -135,7 +148,7 @@ def _progress(console: Console) -> Progress:
         TimeRemainingColumn(compact=True),
         TextColumn("[dim]{task.fields[tokens]}"),
     )
-    return Progress(*columns, console=console, refresh_per_second=5)
+    return WithTrouble(*columns, console=console, refresh_per_second=5)
 
 
 def _counts(record: BatchRecord) -> str:

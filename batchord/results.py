@@ -20,8 +20,8 @@ class ResultError:
 class Result:
     """What became of one request.
 
-    `body` is the provider's answer; `status_code` and `body` are None where no HTTP answer came. `error` is None for a
-    success.
+    `body` is the provider's answer; `status_code`, `body` and `provider` are None where no HTTP answer came. `error` is
+    None for a success.
     """
 
     custom_id: str
@@ -29,6 +29,7 @@ class Result:
     request_id: str | None
     body: dict[str, Any] | None
     error: ResultError | None
+    provider: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -40,6 +41,7 @@ class _WireResponse(msgspec.Struct):
     status_code: int
     request_id: str
     body: dict[str, Any]
+    provider: str = ""
 
 
 class _WireError(msgspec.Struct):
@@ -65,7 +67,8 @@ def decode_result(raw: bytes) -> Result:
         return Result(line.custom_id, None, None, None, error)
     response = line.response
     failure = None if response.status_code in _HTTP_OK else _refusal(response.body)
-    return Result(line.custom_id, response.status_code, response.request_id, response.body, failure)
+    answered = (response.status_code, response.request_id, response.body)
+    return Result(line.custom_id, *answered, failure, response.provider or None)
 
 
 def _refusal(body: dict[str, Any]) -> ResultError:

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from batchord.presets import with_preset
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Iterable, Sequence
 
 
+_MOST_WAYS: Final = 1_000
 LEARNED_MOST: Final = 1_000
 """Where a provider states no `max_concurrency`, the fleet finds one, and stops here."""
 
@@ -82,7 +85,7 @@ class Provider(BaseModel):
     max_line_s: float = Field(default=86_400, gt=0)
     prefix_order: bool = False
     endpoints: tuple[str, ...] = ()
-    rate_headers: Literal["openai", "anthropic", "daily_requests", "none"] = "openai"
+    rate_headers: Literal["openai", "anthropic", "daily_requests", "mistral", "none"] = "openai"
     anthropic_version: str = "2023-06-01"
     default_max_tokens: int = Field(default=4096, ge=1)
     latency_s: float = Field(default=0.2, ge=0)
@@ -94,8 +97,13 @@ class Provider(BaseModel):
         return self.max_concurrency or LEARNED_MOST
 
     def serves(self, model: str) -> bool:
-        """Whether one of the globs matches a model."""
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        """Whether it has a name of its own for a model, or one of the globs matches it."""
+        return model in self.model_names or any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, table: object) -> object:
+        return with_preset(table) if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _needs_a_base_url(self) -> Provider:
@@ -106,18 +114,50 @@ class Provider(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a line goes: the provider's name, the model's name there, and whether a batch may name only one model."""
+    """Whose queue a line joins, the model's name without the provider's, and whether a batch may name only one model.
+
+    `is_named` says that the line itself named the provider, so that no other one of its weight takes it.
+    """
 
     provider: str
     model: str
     single_model: bool = False
+    is_named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A provider that may answer a line, and what it calls the line's model."""
+
+    provider: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Who may answer a line: the peers share such lines by weight, the fallbacks take what no peer can serve now."""
+
+    peers: tuple[Way, ...]
+    fallbacks: tuple[Way, ...] = ()
+
+    def without(self, providers: Container[str]) -> Ways:
+        """Give what is left if some providers cannot serve the line at all."""
+        return Ways(
+            tuple(way for way in self.peers if way.provider not in providers),
+            tuple(way for way in self.fallbacks if way.provider not in providers),
+        )
 
 
 class Routes:
-    """The configured providers in the order of the file: the first whose glob matches a model serves it."""
+    """The configured providers in the order of the file: the first whose glob matches a model serves it.
 
-    def __init__(self, providers: Sequence[Provider]) -> None:
+    `every` has those, too, that get no new lines and only answer the ones that wait for them.
+    """
+
+    def __init__(self, providers: Sequence[Provider], retired: Iterable[Provider] = ()) -> None:
         self.providers = {provider.name: provider for provider in providers}
+        self.every = {provider.name: provider for provider in retired} | self.providers
+        self._ways: dict[tuple[str, str, bool], Ways] = {}
 
     def route(self, model: str) -> Route | None:
         """Give the route of a line's model, or None where no provider serves it.
@@ -126,11 +166,37 @@ class Routes:
         """
         prefix, colon, rest = model.partition(":")
         if colon and rest and prefix in self.providers:
-            return Route(prefix, rest, self.providers[prefix].single_model)
+            return Route(prefix, rest, self.providers[prefix].single_model, is_named=True)
         for provider in self.providers.values():
             if provider.serves(model):
                 return Route(provider.name, model, provider.single_model)
         return None
+
+    def ways(self, name: str, model: str, *, is_named: bool = False) -> Ways:
+        """Give who may answer the lines of a model that are in a provider's queue, itself first."""
+        asked = (name, model, is_named)
+        if asked not in self._ways:
+            if len(self._ways) >= _MOST_WAYS:
+                self._ways.clear()
+            self._ways[asked] = self._find_ways(*asked)
+        return self._ways[asked]
+
+    def _find_ways(self, name: str, model: str, is_named: bool) -> Ways:
+        own, peers = self.every[name], [name]
+        if own.weight is not None and not is_named:
+            peers += [p.name for p in self.providers.values() if p.weight is not None and p.serves(model)]
+        peers = list(dict.fromkeys(peers))
+        fallbacks = [other for other in own.fallback if other in self.providers and other not in peers]
+        return Ways(tuple(self._way(peer, model) for peer in peers), tuple(self._way(f, model) for f in fallbacks))
+
+    def _way(self, name: str, model: str) -> Way:
+        return Way(name, self.every[name].model_names.get(model, model))
+
+    def helpers_of(self, name: str) -> frozenset[str]:
+        """Give the other providers that may answer lines of a provider's queue, whatever their model."""
+        own = self.every[name]
+        peers = [p.name for p in self.providers.values() if p.weight is not None] if own.weight is not None else []
+        return frozenset(peers) - {name}
 
     @property
     def patterns(self) -> list[str]:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from batchord.errors import BatchordError, ConfigError
-from batchord.routing import Provider, Routes
+from batchord.explanations import explain
+from batchord.providers_file import load_routes
 from batchord.windows import window_seconds
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+__all__ = ["Settings", "load_routes", "read_settings"]
 
-    from pydantic_core import ErrorDetails
-
-OPENAI_BASE_URL = "https://api.openai.com/v1"
 _REDIS_SCHEMES: Final = {"redis", "rediss", "unix", "redis+socket"}
-_WORDS: Final = {
-    "dict_type": "Input should be a table",
-    "extra_forbidden": "There is no such setting",
-    "model_type": "Input should be a table such as { input = 1.0, output = 2.0 }",
-    "tuple_type": 'Input should be a list such as ["a", "b"]',
-}
-"""What replaces pydantic's words where they are Python's, by the kind of the problem."""
 
 
 class Settings(BaseSettings):
@@ -48,6 +37,7 @@ class Settings(BaseSettings):
     shard_lines: int = Field(default=1_000, ge=1, le=1_000)
     shard_bytes: int = Field(default=8_000_000, ge=1)
     window_lines: int = Field(default=4_000, ge=1)
+    tenant_weights: Annotated[dict[str, Annotated[float, Field(gt=0, le=1_000)]], NoDecode] = {}
     spill_bytes: int = Field(default=128 * 1024, ge=1024)
 
     host: str = "127.0.0.1"
@@ -67,6 +57,7 @@ class Settings(BaseSettings):
     stall_s: float = Field(default=30, gt=0)
     sweep_interval_s: float = Field(default=5, gt=0)
     drain_timeout_s: float = Field(default=600, ge=0)
+    give_up_after_s: float | None = Field(default=None, gt=0)
     retention_s: int = Field(default=30 * 86_400, ge=60)
 
     @field_validator("redis_url")
@@ -96,6 +87,16 @@ class Settings(BaseSettings):
         except BatchordError as error:
             raise ValueError(str(error)) from None
 
+    @field_validator("tenant_weights", mode="before")
+    @classmethod
+    def _split_weights(cls, weights: object) -> object:
+        if not isinstance(weights, str):
+            return weights
+        pairs = [entry.partition("=") for entry in weights.replace(" ", "").split(",") if entry]
+        if not all(tenant and weight for tenant, _, weight in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
+            raise ValueError("not tenant=weight by commas, each tenant once, such as a=3,b=1")
+        return {tenant: weight for tenant, _, weight in pairs}
+
     @property
     def blobs_url(self) -> str:
         """Where the bytes are: `storage_url`, or else the folder `storage` of the data directory."""
@@ -111,85 +112,5 @@ def read_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain("BATCHORD_", error))) from None
-
-
-def load_routes(settings: Settings, environ: Mapping[str, str]) -> Routes:
-    """Give the configured providers: those of the providers file, or else the one that OPENAI_* variables describe.
-
-    Raises:
-        ConfigError: there are none, or the file cannot be read; the message says what to set.
-    """
-    if settings.providers is not None:
-        return Routes(_read_providers(settings.providers))
-    provider = _openai_provider(environ)
-    if provider is None:
-        raise ConfigError(
-            "No provider is configured. Name a providers file (--providers FILE, or BATCHORD_PROVIDERS), "
-            "or set OPENAI_BASE_URL (for example http://127.0.0.1:8000/v1) and, if the server wants it, OPENAI_API_KEY."
-        )
-    return Routes([provider])
-
-
-def require_keys(routes: Routes, environ: Mapping[str, str]) -> None:
-    """See to it that the variable of every provider's key is set, before anything is sent.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    for provider in routes.providers.values():
-        if provider.api_key_env and not environ.get(provider.api_key_env):
-            raise ConfigError(
-                f"Provider {provider.name}: the variable {provider.api_key_env} that api_key_env names is not set."
-            )
-
-
-def _openai_provider(environ: Mapping[str, str]) -> Provider | None:
-    base_url, key = environ.get("OPENAI_BASE_URL", ""), environ.get("OPENAI_API_KEY", "")
-    if not base_url and not key:
-        return None
-    try:
-        return Provider(
-            name="openai",
-            base_url=base_url or OPENAI_BASE_URL,
-            api_key_env="OPENAI_API_KEY" if key else "",
-            models=("*",),
-        )
-    except ValidationError as error:
-        raise ConfigError("\n".join(_explain("OPENAI_", error))) from None
-
-
-def _read_providers(path: Path) -> list[Provider]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("providers")
-    except OSError as error:
-        raise ConfigError(f"The providers file {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The providers file {path} is not valid TOML: {error}.") from None
-    if not isinstance(tables, dict) or not tables:
-        raise ConfigError(f"The providers file {path} names no provider; it needs a table such as [providers.local].")
-    return [_provider(path, name, table) for name, table in tables.items()]
-
-
-def _provider(path: Path, name: str, table: object) -> Provider:
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path}: providers.{name} is not a table; write [providers.{name}].")
-    try:
-        return Provider(**{"name": name, **table})
-    except ValidationError as error:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in _explain(f"providers.{name}.", error))) from None
-
-
-def _explain(prefix: str, error: ValidationError) -> list[str]:
-    """Say each problem as `field: what is wrong`, without the value: it may be a secret."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    upper = prefix.isupper()
-    fields = [".".join(str(part) for part in problem["loc"]) for problem in problems]
-    return [
-        f"{prefix}{field.upper() if upper else field}: {_words(problem)}".replace(".:", ":")
-        for field, problem in zip(fields, problems, strict=True)
-    ]
-
-
-def _words(problem: ErrorDetails) -> str:
-    return _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        problems = [f"BATCHORD_{'.'.join(map(str, path)).upper()}: {text}" for path, text in explain(error)]
+        raise ConfigError("\n".join(problems)) from None

@@ -1,6 +1,6 @@
 """How a shard's parts are written: one line of JSON for each line, its number first, so that parts can be merged.
 
-An input part begins with a header, then has `[line, custom_id, body]`; output and error parts have
+An input part begins with a header, then has `[line, custom_id, body, is_named]`; output and error parts have
 `[line, {the contract's line}, {what was tried}]`.
 """
 
@@ -28,11 +28,15 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class PlannedLine(msgspec.Struct, frozen=True, array_like=True):
-    """A line as the plan leaves it: `body` is what the provider gets, to the byte."""
+    """A line as the plan leaves it: `body` is what the provider gets, to the byte, if it has no other name for the model.
+
+    `is_named` says that the line itself named its provider.
+    """
 
     line: int
     custom_id: str
     body: msgspec.Raw
+    is_named: bool = False
 
 
 class PartLine(msgspec.Struct, frozen=True, array_like=True):
@@ -46,17 +50,18 @@ class PartLine(msgspec.Struct, frozen=True, array_like=True):
 class Attempt(msgspec.Struct, frozen=True):
     """One request that was sent for a line: the status of its answer, or the code of its failure; how long that took.
 
-    `ttfb_ms` is None where no answer came.
+    `ttfb_ms` is None where no answer came, `provider` where it is the one that the trace names.
     """
 
     result: int | str
     latency_ms: float
     ttfb_ms: float | None = None
     wait_s: float = 0.0
+    provider: str | None = None
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """What was tried for a line, in order."""
+    """What was tried for a line, in order; `provider` is the one that was asked last."""
 
     provider: str
     attempts: Sequence[Attempt] = ()
@@ -95,9 +100,9 @@ def encode_header(endpoint: str) -> bytes:
     return msgspec.json.encode(Header(endpoint)) + b"\n"
 
 
-def encode_planned(line: int, custom_id: str, body: bytes) -> bytes:
+def encode_planned(line: int, custom_id: str, body: bytes, *, is_named: bool = False) -> bytes:
     """Give one line of an input part."""
-    return msgspec.json.encode(PlannedLine(line, custom_id, msgspec.Raw(body))) + b"\n"
+    return msgspec.json.encode(PlannedLine(line, custom_id, msgspec.Raw(body), is_named)) + b"\n"
 
 
 def encode_outcome(batch_id: str, planned: PlannedLine, result: Answer | LineError, trace: Trace) -> bytes:

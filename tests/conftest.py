@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,6 +37,14 @@ def valkey(valkey_server: EmbeddedValkey) -> EmbeddedValkey:
         client.script_flush()  # a cached script would hide a missing NOSCRIPT case
         client.config_set("appendfsync", "always")  # or each WAITAOF takes a turn of the server's clock, 0.1 s
     return valkey_server
+
+
+@pytest.fixture
+def gone() -> Iterator[str]:
+    """The base URL of a server that is not there, and whose port nobody else gets."""
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
 
 
 @pytest.fixture

@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
-import socket
-import struct
 import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import shake_128
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
-import psutil
 from aiohttp import web
 
+from tests.faults import error_body, json_answer, send
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 Fault = Literal[
     "hang",  # never answers
@@ -51,6 +49,9 @@ Fault = Literal[
 ]
 
 
+U = TypeVar("U", bound="Upstream")
+
+
 class Rule(msgspec.Struct, kw_only=True):
     """What happens to the requests whose path or body contains `match`; the first rule that applies is the one."""
 
@@ -61,6 +62,7 @@ class Rule(msgspec.Struct, kw_only=True):
     latency_s: float = 0.0  # on top of the server's own
     fault: Fault | None = None
     size_bytes: int = 0
+    usage: tuple[int, int] | None = None  # the tokens of input and output that it reports; None: a word is a token
 
 
 class Seen(msgspec.Struct):
@@ -71,6 +73,7 @@ class Seen(msgspec.Struct):
     headers: dict[str, str]  # by lower-case names
     started_s: float  # monotonic
     ended_s: float | None = None
+    status: int = 0  # what it was answered; 0 before that
 
 
 class Upstream:
@@ -119,36 +122,46 @@ class Upstream:
     async def _show_requests(self, request: web.Request) -> web.Response:
         seen = self.seen(request.query.get("match", ""))
         shown = {"count": len(seen), "max_in_flight": self.max_in_flight, "requests": seen}
-        return _json(msgspec.json.encode(shown))
+        return json_answer(msgspec.json.encode(shown))
 
     async def _set_rules(self, request: web.Request) -> web.Response:
         self.rules = msgspec.json.decode(await request.read(), type=list[Rule])
-        return _json(b"{}")
+        return json_answer(b"{}")
 
     async def _forget(self, _request: web.Request) -> web.Response:
         self.reset()
-        return _json(b"{}")
+        return json_answer(b"{}")
 
     async def _list_models(self, request: web.Request) -> web.StreamResponse:
-        rule = self._rule_for(await _seen(request))
+        rule = self.rule_for(await _seen(request))
         listed = [{"id": model, "object": "model", "created": 1, "owned_by": "upstream"} for model in self.models]
         body = msgspec.json.encode({"object": "list", "data": listed})
-        return await _FAULTS.get(rule.fault, _whole)(request, body, rule)
+        return await send(request, body, rule)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         seen = await _seen(request)
-        rule = self._rule_for(seen)
         self.requests.append(seen)
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            await asyncio.sleep(self.latency_s + rule.latency_s)
-            return await _FAULTS.get(rule.fault, _whole)(request, _answer_to(seen, rule), rule)
+            async with self.admitted(seen) as rule:
+                await asyncio.sleep(self.latency_s + rule.latency_s)
+                seen.status = rule.status
+                return await send(request, self.answer_to(seen, rule), rule)
         finally:
             self.in_flight -= 1
             seen.ended_s = time.monotonic()
 
-    def _rule_for(self, seen: Seen) -> Rule:
+    @asynccontextmanager
+    async def admitted(self, seen: Seen) -> AsyncIterator[Rule]:
+        """Hold what a request needs while it is answered; gives what happens to it. For servers with limits."""
+        yield self.rule_for(seen)
+
+    def answer_to(self, seen: Seen, rule: Rule) -> bytes:
+        """Give the answer's body. For servers that speak another API."""
+        return _answer_to(seen, rule)
+
+    def rule_for(self, seen: Seen) -> Rule:
         asked = (seen.path, seen.body)
         self._times_asked[asked] += 1
         for rule in self.rules:
@@ -164,35 +177,28 @@ async def _seen(request: web.Request) -> Seen:
     return Seen(request.path, body, headers, time.monotonic())
 
 
-def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
-
-
-def _error(message: str) -> bytes:
-    return msgspec.json.encode({"error": {"message": message, "type": "upstream_error", "param": None, "code": None}})
-
-
 def _answer_to(seen: Seen, rule: Rule) -> bytes:
     if rule.status >= 300:
-        return _error(f"The upstream was told to answer {rule.status}.")
+        return error_body(f"The upstream was told to answer {rule.status}.")
     asked = msgspec.json.decode(seen.body or "{}")
     if seen.path.endswith("/chat/completions"):
-        return msgspec.json.encode(_chat_completion(asked))
+        return msgspec.json.encode(_chat_completion(asked, rule.usage))
     if seen.path.endswith("/embeddings"):
         return msgspec.json.encode(_embeddings(asked))
     return msgspec.json.encode({"id": "echo-1", "object": "echo", "path": seen.path, "body": asked})
 
 
-def _chat_completion(asked: dict[str, Any]) -> dict[str, Any]:
+def _chat_completion(asked: dict[str, Any], usage: tuple[int, int] | None) -> dict[str, Any]:
     said = next((m["content"] for m in reversed(asked.get("messages", [])) if m.get("role") == "user"), "")
     words = len(str(said).split())
+    prompt, completion = usage or (words, words)
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": asked.get("model"),
         "choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": words, "completion_tokens": words, "total_tokens": 2 * words},
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
     }
 
 
@@ -206,99 +212,18 @@ def _embeddings(asked: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "model": asked.get("model"), "data": items, "usage": usage}
 
 
-def _headers(request: web.Request, rule: Rule) -> dict[str, str]:
-    return {"x-request-id": f"req_{request.headers.get('idempotency-key', 'upstream')}", **rule.headers}
-
-
-async def _whole(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
-    match rule.fault:
-        case "truncated":
-            body = body[: len(body) // 2]
-        case "error_in_success":
-            body = _error("overloaded inside a success")
-        case "html":
-            body = b"<html><body><h1>Bad Gateway</h1></body></html>"
-        case "pretty":
-            body = msgspec.json.format(body, indent=2)
-        case "huge":
-            body = b'{"object":"huge","text":"' + b"x" * rule.size_bytes + b'"}'
-    answer = _json(body, rule.status, _headers(request, rule))
-    answer.content_type = "text/html" if rule.fault == "html" else "application/json"
-    if rule.fault == "gzip":
-        answer.enable_compression(web.ContentCoding.gzip)
-    return answer
-
-
-async def _hang(_request: web.Request, _body: bytes, _rule: Rule) -> web.StreamResponse:
-    await asyncio.Event().wait()  # until the client goes away, or the server stops
-    raise AssertionError
-
-
-async def _reset(request: web.Request, _body: bytes, _rule: Rule) -> web.StreamResponse:
-    transport = _transport(request)
-    # Lingering for 0 s makes closing a TCP reset.
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-    return web.Response()
-
-
-async def _not_http(request: web.Request, body: bytes, _rule: Rule) -> web.StreamResponse:
-    _transport(request).write(b"this is not HTTP\r\n\r\n" + body)
-    _transport(request).close()
-    return web.Response()
-
-
-async def _streamed(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
-    """Send the body in pieces: the half of it and no more, or all of it slowly."""
-    answer = web.StreamResponse(status=rule.status, headers=_headers(request, rule))
-    answer.content_type = "application/json"
-    if rule.fault != "cut_chunked":
-        answer.content_length = len(body)
-    await answer.prepare(request)
-    if rule.fault == "slow":
-        for byte in body:
-            await answer.write(bytes([byte]))
-            await asyncio.sleep(rule.latency_s / len(body))
-    else:
-        await answer.write(body[: len(body) // 2])
-        _transport(request).close()
-    return answer
-
-
-async def _kill(request: web.Request, body: bytes, rule: Rule) -> web.StreamResponse:
-    """End the process at the other end of the connection."""
-    transport = _transport(request)
-    asking, own = transport.get_extra_info("peername")[1], transport.get_extra_info("sockname")[1]
-    for connection in psutil.net_connections("tcp"):
-        if connection.laddr and connection.raddr and (connection.laddr.port, connection.raddr.port) == (asking, own):
-            os.kill(connection.pid or 0, signal.SIGKILL if rule.fault == "kill" else signal.SIGSEGV)
-    return await _hang(request, body, rule)
-
-
-def _transport(request: web.Request) -> asyncio.WriteTransport:
-    assert isinstance(request.transport, asyncio.WriteTransport)
-    return request.transport
-
-
-# What is not here is a whole answer of HTTP.
-_FAULTS: dict[Fault | None, Callable[[web.Request, bytes, Rule], Awaitable[web.StreamResponse]]] = {
-    "cut": _streamed,
-    "cut_chunked": _streamed,
-    "crash": _kill,
-    "hang": _hang,
-    "kill": _kill,
-    "not_http": _not_http,
-    "reset": _reset,
-    "slow": _streamed,
-}
-
-
 @contextmanager
 def run_upstream(latency_s: float = 0.0) -> Iterator[Upstream]:
     """Run a server on a free port of loopback until the block ends; for sync and async tests alike."""
-    upstream, stopped = Upstream(latency_s), asyncio.Event()
-    started = Future[asyncio.AbstractEventLoop]()
-    serving = upstream.serve(0, lambda: started.set_result(asyncio.get_running_loop()), stopped)
+    with serving(Upstream(latency_s)) as upstream:
+        yield upstream
+
+
+@contextmanager
+def serving(upstream: U, port: int = 0) -> Iterator[U]:
+    """Run a server of one's own as `run_upstream` does."""
+    stopped, started = asyncio.Event(), Future[asyncio.AbstractEventLoop]()
+    serving = upstream.serve(port, lambda: started.set_result(asyncio.get_running_loop()), stopped)
     thread = threading.Thread(target=asyncio.run, args=(serving,), name="upstream", daemon=True)
     thread.start()
     loop = started.result(timeout=10)
@@ -309,11 +234,11 @@ def run_upstream(latency_s: float = 0.0) -> Iterator[Upstream]:
         thread.join(timeout=10)
 
 
-async def _serve_until_signalled(port: int, latency_s: float) -> None:
+async def serve_until_signalled(upstream: Upstream, port: int) -> None:
+    """Run a server in a process of its own; it prints its base URL, and nothing else."""
     stopped = asyncio.Event()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_number, stopped.set)
-    upstream = Upstream(latency_s)
     await upstream.serve(port, lambda: print(upstream.url, flush=True), stopped)  # noqa: T201  (its one line of output)
 
 
@@ -322,4 +247,4 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     options = parser.parse_args()
-    asyncio.run(_serve_until_signalled(options.port, options.latency))
+    asyncio.run(serve_until_signalled(Upstream(options.latency), options.port))

@@ -10,6 +10,7 @@ from kombu import Exchange, Queue
 from batchord.broker import CONTROL_QUEUE, MESSAGE_SETTINGS, celery_url, provider_queue
 from workers.context import Context
 from workers.permits import slots
+from workers.reload import KnownConsumer
 from workers.tasks import register_tasks
 from workers.transport import install
 from workers.transport_url import broker_settings
@@ -35,6 +36,7 @@ def create_celery(settings: Settings) -> Celery:
     app.conf.update(_worker_settings(settings, queues))
     app.conf.update(broker_settings(settings.redis_url))
     app.batchord_context = context
+    app.steps["consumer"].add(KnownConsumer)
     register_tasks(app, context)
     return app
 

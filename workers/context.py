@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, Final, Self
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from batchord.broker import provider_queue, send
 from batchord.errors import UnavailableError
 from batchord.prices import Prices
+from batchord.routing import Routes
 from batchord.settings import load_routes
 from batchord.state import leases, shares
 from batchord.state.connection import State
 from batchord.storage import Blobs
 from workers.chords import publish
+from workers.condition import Condition
 from workers.desk import Desk
+from workers.gate import Gate
+from workers.identity import new_name
 from workers.inputs import Inputs
+from workers.lanes import lanes
 from workers.liveness import stay_alive
+from workers.pace import Pace
 from workers.permits import Permits, slots
 from workers.providers import open_provider
 from workers.quarantine import Quarantine
+from workers.reporting import Tally
+from workers.samples import Samples
 from workers.transport_inflight import IN_FLIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
     from types import TracebackType
 
     from celery import Celery
 
     from batchord.broker import Step
+    from batchord.routing import Provider
     from batchord.settings import Settings
+    from batchord.state.calls import Call
     from batchord.state.keys import Shard
+    from batchord.state.reports import Report
+    from workers.gate import Passage
     from workers.providers import ProviderClient
 
+
+T = TypeVar("T")
 
 _LEAVE_S: Final = 5.0
 
@@ -47,11 +59,17 @@ class Context:
         self.app = app
         self.settings = settings
         self.routes = load_routes(settings, os.environ)
-        self.worker = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-        self.permits = {name: Permits(0) for name in self.routes.providers}
+        self.worker = new_name()
+        self._open = AsyncExitStack()
+        self.permits: dict[str, Permits] = {}
+        self.samples: dict[str, Samples] = {}
+        self.gates: dict[str, Gate] = {}
+        self.conditions: dict[str, Condition] = {}
+        for provider in self.routes.providers.values():
+            self._open_gate(provider)
         self.prices = Prices(self.routes.providers)
         self.providers: dict[str, ProviderClient] = {}
-        self._open = AsyncExitStack()
+        self._entering: set[asyncio.Task[Passage]] = set()
 
     async def __aenter__(self) -> Self:
         """Open every client; none of them speaks to the network yet."""
@@ -62,10 +80,9 @@ class Context:
         self.desk = Desk(self.state, self.worker, self.settings.claim_s)
         self.inputs = Inputs(self.blobs)
         for name, provider in self.routes.providers.items():
-            self.providers[name] = open_provider(provider, os.environ)
-            self._open.push_async_callback(self.providers[name].aclose)
+            self._connect(provider)
             self.resize(name, 0)
-        self.quarantine = Quarantine(self.routes.providers)
+        self.quarantine = Quarantine(self.routes.every)
         self._open.push_async_callback(self.quarantine.aclose)
         self._beating = asyncio.create_task(stay_alive(self))
         return self
@@ -87,10 +104,65 @@ class Context:
         lines = {index: (*shard, index) for index in indices}
         await asyncio.to_thread(publish, self.app, shard.gid, lines, provider_queue(shard.provider), tuple(shard))
 
-    def resize(self, provider: str, limit: int) -> None:
-        """Let this process send at most so many requests to a provider at once."""
-        self.permits[provider].resize(limit)
-        IN_FLIGHT.set_slots(provider_queue(provider), slots(limit))
+    def adopt(self, routes: Routes) -> None:
+        """Go by other routes from now on; a provider that they do not name goes on answering the lines that wait."""
+        retired = [provider for name, provider in self.routes.every.items() if name not in routes.providers]
+        before, self.routes = self.routes, Routes(list(routes.providers.values()), retired)
+        for name, provider in self.routes.providers.items():
+            if before.every.get(name) != provider:
+                self._open_gate(provider)
+                self._connect(provider)
+        self.quarantine.providers = self.routes.every
+        self.prices = Prices(self.routes.every)
+
+    def _connect(self, provider: Provider) -> None:
+        """Make a provider's client; one whose place it takes answers what it was asked, and is closed at the end."""
+        client = open_provider(provider, os.environ)
+        self._open.push_async_callback(client.aclose)
+        self.providers[provider.name] = client
+
+    def _open_gate(self, provider: Provider) -> None:
+        """Make a provider's gate, with no permits yet; what is known of one that was there before stays.
+
+        Its own permits grow gradually if their limit is learned.
+        """
+        name, is_learned = provider.name, provider.max_concurrency is None
+        for lane in lanes(provider).keys() - self.permits.keys():
+            self.permits[lane] = Permits(0, gradual=is_learned and lane == name)
+        former = self.gates.get(name)
+        if former is None:
+            self.samples[name] = Samples(self.permits[name])
+            self.conditions[name] = Condition(provider, self.worker, self._run, self.settings.give_up_after_s)
+        tally = former.tally if former else Tally()
+        pace = Pace(provider, self._run)
+        self._open.push_async_callback(pace.aclose)
+        self.gates[name] = Gate(provider, self.conditions[name], pace, self.samples[name], tally, self.permits)
+
+    async def _run(self, call: Call[T]) -> T:
+        return await self.state.run(call)
+
+    def entering(self, waiting: Coroutine[None, None, Passage]) -> asyncio.Task[Passage]:
+        """Wait for a passage beside whatever else there is to do; a drain ends the wait."""
+        task = asyncio.create_task(waiting)
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+        return task
+
+    def reports(self) -> dict[str, Report]:
+        """Give what this process does at each provider at the moment."""
+        return {name: gate.report(self.worker) for name, gate in self.gates.items()}
+
+    def resize(self, lane: str, limit: int) -> None:
+        """Let this process have at most so many requests of a lane in flight at once.
+
+        A provider's queue gives as many lines as it and those that help it can take.
+        """
+        self.permits[lane].resize(limit)
+        for name in self.routes.every:
+            helpers = self.routes.helpers_of(name)
+            if lane == name or lane in helpers:
+                room = sum(self.permits[one].limit for one in (name, *helpers))
+                IN_FLIGHT.set_slots(provider_queue(name), slots(room))
 
     def drain(self) -> None:
         """Begin to end: lines that are not being sent go back to their queues."""
@@ -98,6 +170,8 @@ class Context:
         self.quarantine.drain()
         for permits in self.permits.values():
             permits.drain()
+        for entering in list(self._entering):
+            entering.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

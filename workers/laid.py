@@ -33,7 +33,10 @@ class LaidShards:
             await self._add(line)
 
     async def _add(self, line: Accepted) -> None:
-        settings, encoded = self._context.settings, encode_planned(line.line, line.custom_id, line.body)
+        settings, encoded = (
+            self._context.settings,
+            encode_planned(line.line, line.custom_id, line.body, is_named=line.is_named),
+        )
         lines = self._open.setdefault(line.provider, [])
         size_bytes = self._bytes.get(line.provider, 0) + len(encoded)
         if lines and (len(lines) >= settings.shard_lines or size_bytes > settings.shard_bytes):

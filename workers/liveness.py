@@ -10,6 +10,9 @@ from batchord.broker import Step
 from batchord.errors import StateUnavailableError, UnavailableError
 from batchord.state import keys, leases
 from workers.catalogue import keep_catalogue
+from workers.listening import keep_conditions
+from workers.reload import keep_routes
+from workers.reporting import keep_reports
 from workers.shares import keep_shares
 
 if TYPE_CHECKING:
@@ -25,7 +28,11 @@ async def stay_alive(context: Context) -> None:
     """Beat, sweep, take part in the sharing and keep the list of models until cancelled."""
     beating = _at_intervals(lambda: beat(context), context.settings.claim_s / _BEATS_A_CLAIM)
     sweeping = _at_intervals(lambda: _send_sweep(context), context.settings.sweep_interval_s)
-    await asyncio.gather(beating, sweeping, keep_shares(context), keep_catalogue(context))
+    hearing = keep_conditions(context.conditions, context.state)
+    reporting = keep_reports(context.reports, context.state)
+    await asyncio.gather(
+        beating, sweeping, keep_shares(context), keep_catalogue(context), hearing, reporting, keep_routes(context)
+    )
 
 
 async def _at_intervals(act: Callable[[], Awaitable[None]], interval_s: float) -> None:

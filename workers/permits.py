@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Final
 
 from batchord.errors import BatchordError
+
+_AT_ONCE: Final = 16
+"""A gradual limit is met at once up to here."""
 
 
 class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
@@ -13,28 +17,59 @@ class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
 
 
 class Permits:
-    """At most `limit` holders at once, first come, first served: `async with permits: …`. For one event loop."""
+    """At most `limit` holders at once, first come, first served: `async with permits: …`. For one event loop.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    If `gradual`, a raised limit is reached by one more with each permit that comes back, so that a provider that has
+    fewer places is not met by a burst; and a refusal takes a permit away until the limit is set anew.
+    """
+
+    def __init__(self, limit: int, *, gradual: bool = False) -> None:
+        self.is_gradual = gradual
+        self._given = self._goal = self._limit = limit
         self._held = 0
         self._draining = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
+    def held(self) -> int:
+        """How many are held."""
+        return self._held
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return sum(not turn.done() for turn in self._waiting)
+
+    @property
+    def limit(self) -> int:
+        """How many may be held once a raised limit is reached."""
+        return self._goal
+
+    @property
+    def kept(self) -> float:
+        """Which share of the limit that was set is left after refusals."""
+        return self._goal / self._given if self._given else 1.0
+
+    @property
     def most_held(self) -> int:
         """How many may be held before the limit changes: up to it, or those of a higher one; in a drain no new ones."""
-        return self._held if self._draining else max(self._held, self._limit)
+        return self._held if self._draining else max(self._held, self._goal)
 
     def resize(self, limit: int) -> None:
         """Change the limit; holders above a lower one keep theirs until they are done.
 
         With a limit of none, whoever waits or asks meets `Draining`: others may have the whole limit for good.
         """
-        self._limit = limit
+        self._given = self._goal = limit
+        self._limit = min(limit, max(self._limit, _AT_ONCE)) if self.is_gradual else limit
         if not limit:
             self._turn_away()
         self._wake()
+
+    def refuse(self) -> None:
+        """Note that the provider had no place for one of the holders."""
+        if self.is_gradual and self._goal > 1:
+            self._goal = self._limit = max(1, min(self._limit, self._held) - 1)
 
     def drain(self) -> None:
         """Give no more permits: whoever waits for one, or asks from now on, meets `Draining`."""
@@ -47,19 +82,37 @@ class Permits:
                 turn.set_exception(Draining())
         self._waiting.clear()
 
-    async def __aenter__(self) -> None:
-        """Hold one permit, once there is one."""
+    def try_take(self) -> bool:
+        """Hold one permit if there is one and nobody waits for it."""
+        is_free = self._held < self._limit and not self._waiting and not self._draining
+        self._held += is_free
+        return is_free
+
+    async def take(self) -> None:
+        """Hold one permit, once there is one.
+
+        Raises:
+            Draining: there will be none here.
+        """
         if self._draining or not self._limit:
             raise Draining
-        if self._held < self._limit and not self._waiting:
-            self._held += 1
-        else:
+        if not self.try_take():
             await self._wait()
+
+    def give_back(self) -> None:
+        """Let go of one permit."""
+        self._held -= 1
+        if self._limit < self._goal:
+            self._limit += 1
+        self._wake()
+
+    async def __aenter__(self) -> None:
+        """Hold one permit, once there is one."""
+        await self.take()
 
     async def __aexit__(self, *_: object) -> None:
         """Give the permit back."""
-        self._held -= 1
-        self._wake()
+        self.give_back()
 
     async def _wait(self) -> None:
         turn = asyncio.get_running_loop().create_future()

@@ -16,6 +16,7 @@ from batchord.lifecycle import Status
 from batchord.state import batches, keys
 from batchord.storage import paths
 from batchord.validation import Scan
+from batchord.validation.problems import unknown_price
 from workers import produced
 from workers.feed import feed
 from workers.laid import LaidShards
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from batchord.contract import BatchObject
     from batchord.state.calls import Argument
-    from batchord.validation import ScanResult
+    from batchord.validation import Accepted, ScanResult
+    from batchord.validation.problems import ProblemError
     from workers.context import Context
     from workers.lease import Lease
 
@@ -68,6 +70,7 @@ async def _scan(context: Context, batch: BatchObject, shards: LaidShards, lease:
         batch.endpoint or None,
         routes.route,
         patterns=routes.patterns,
+        rule=None if batch.max_cost_nanos is None else lambda line: _of_known_price(context, line),
         max_lines=settings.max_lines,
         max_problems=settings.max_problems,
         max_line_bytes=settings.max_line_bytes,
@@ -81,6 +84,12 @@ async def _scan(context: Context, batch: BatchObject, shards: LaidShards, lease:
         result = scan.finish()
     await shards.add(result.rest)
     return result
+
+
+def _of_known_price(context: Context, line: Accepted) -> ProblemError | None:
+    """See whether a budget can be kept with a line."""
+    is_known = context.prices.of(line.provider, line.model, time.time()) is not None
+    return None if is_known else unknown_price(line.model, line.provider)
 
 
 def _gone(batch: BatchObject) -> BatchProblem:

@@ -48,7 +48,7 @@ class Quarantine:
     """
 
     def __init__(self, providers: Mapping[str, Provider], idle_s: float = 30.0, grace_s: float = 60.0) -> None:
-        self._providers = providers
+        self.providers = providers
         self._limits_s = (idle_s, grace_s)
         self._places = asyncio.Semaphore(PLACES)
         self._solitary: _Solitary | None = None
@@ -96,7 +96,7 @@ class Quarantine:
             raise Draining
         try:
             if self._solitary is None or self._solitary.has_ended:
-                self._solitary = _Solitary(self._providers.values(), self._limits_s)
+                self._solitary = _Solitary(self.providers.values(), self._limits_s)
             self._solitary.hand_over(line)
         except OSError as error:
             raise _NotStartedError(f"A process for a line under suspicion could not be made: {error}.") from error

@@ -23,6 +23,7 @@ from batchord.state import batches, rounds
 from batchord.storage import paths
 from batchord.validation import numbered_lines
 from batchord.validation.line import parse_line
+from batchord.validation.problems import unknown_price
 from batchord.validation.scan import directed
 from workers import produced
 from workers.laid import LaidShards
@@ -115,7 +116,7 @@ async def _lay(context: Context, record: BatchRecord, selection: Selection, shar
         if following is not None and line.number == following.line:
             following = await anext(kept, None)
         else:
-            await shards.add([_accepted(context, line)])
+            await shards.add([_accepted(context, line, needs_price=record.batch.max_cost_nanos is not None)])
 
 
 async def _others(context: Context, record: BatchRecord, selection: Selection, lease: Lease) -> AsyncIterator[PartLine]:
@@ -124,7 +125,7 @@ async def _others(context: Context, record: BatchRecord, selection: Selection, l
             yield line
 
 
-def _accepted(context: Context, line: Line) -> Accepted:
+def _accepted(context: Context, line: Line, *, needs_price: bool) -> Accepted:
     """Give a line that was accepted once; its provider may be another one now, or none."""
     accepted = parse_line(line.number, line.raw or b"")
     if isinstance(accepted, BatchProblem):
@@ -132,4 +133,6 @@ def _accepted(context: Context, line: Line) -> Accepted:
     way = context.routes.route(accepted.model)
     if way is None:
         raise _UnplannableError(f"Line {line.number}: no provider serves the model {accepted.model!r} any more.")
+    if needs_price and context.prices.of(way.provider, way.model, time.time()) is None:
+        raise _UnplannableError(f"Line {line.number}: {unknown_price(way.model, way.provider).summary}.")
     return directed(accepted, way)

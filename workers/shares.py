@@ -1,53 +1,101 @@
-"""This process' part of each provider's limit, taken from and given back to the other workers while it runs."""
+"""This process' part of each limit, taken from and given back to the other workers while it runs.
+
+The limit of a provider that states none is found here by the fleet, from what its workers measure.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from batchord.errors import UnavailableError
-from batchord.state import shares
+from batchord.state import concurrency, shares
 from batchord.state.shares import Ask
+from workers.adaptive import START, Course, advance
+from workers.identity import is_dead
+from workers.lanes import lanes
 
 if TYPE_CHECKING:
+    from batchord.routing import Provider
+    from batchord.state.concurrency import Turn
     from workers.context import Context
 
 _LOGGER = logging.getLogger(__name__)
 _SOON_S: Final = 0.25
 _INTERVAL_S: Final = 2.0
+_LEARNING_S: Final = 0.3
+"""Between two samples of a provider that has something to do, and between two looks at what they say."""
 
 
 async def keep_shares(context: Context) -> None:
     """Take part in the sharing until cancelled. While Redis does not answer, the parts stay as they are."""
     while True:
         try:
-            is_settled = await take_shares(context)
+            pause_s = await take_shares(context)
         except UnavailableError:
-            is_settled = True  # for now; the beat says in the log that Redis is away
+            pause_s = _INTERVAL_S  # the beat says in the log that Redis is away
         except Exception:  # a worker that stopped taking part would lose its permits to the others, or keep them all
-            is_settled = True
+            pause_s = _INTERVAL_S
             _LOGGER.exception("Taking a share failed; it is tried again.")
-        await asyncio.sleep(_INTERVAL_S if is_settled else _SOON_S)
+        await asyncio.sleep(pause_s)
 
 
-async def take_shares(context: Context) -> bool:
-    """Take the parts once; False while this process has too few yet, or may still hold more than it should.
+async def take_shares(context: Context) -> float:
+    """Take the parts once; give after how many seconds to do it again.
 
+    That is soon while this process has too few yet, may still hold more than it should, or a limit is being learned.
     What it may hold until it hears the answer counts as held, so that a smaller part is others' from the next time on.
     A worker that drains wants none, and lets go of what it holds as its requests end.
     """
-    held = {name: permits.most_held for name, permits in context.permits.items()}
-    limits = {name: 0 if context.draining.is_set() else context.routes.providers[name].most_in_flight for name in held}
-    asks = [Ask(name, held[name], limits[name]) for name in held]
+    is_learning = any(context.samples[provider.name].in_flight for provider in _unstated(context))
+    limits = await _limits(context)
+    wanted = dict.fromkeys(limits, 0) if context.draining.is_set() else limits
+    asks = [Ask(lane, context.permits[lane].most_held, limit) for lane, limit in wanted.items()]
     call = shares.take(context.worker, asks, context.settings.claim_s, context.settings.fleet_size)
     parts = await context.state.run(call)
-    for name, part in zip(held, parts, strict=True):
-        context.resize(name, part.now)
+    for ask, part in zip(asks, parts, strict=True):
+        context.resize(ask.lane, part.now)
     if any(part.now < part.due for part in parts):
         await _bury(context)
-    return all(held[name] <= part.now >= part.due for name, part in zip(held, parts, strict=True))
+    if not all(ask.held <= part.now >= part.due for ask, part in zip(asks, parts, strict=True)):
+        return _SOON_S
+    return _LEARNING_S if is_learning else _INTERVAL_S
+
+
+async def _limits(context: Context) -> dict[str, int]:
+    """Give the fleet's limit of each lane: as stated, or as it is known by now."""
+    limits: dict[str, int] = {}
+    for provider in context.routes.every.values():
+        limits |= lanes(provider)
+    unstated = _unstated(context)
+    calls = [_report(context, provider) for provider in unstated]
+    for provider, (limit, turn) in zip(unstated, await context.state.run_all(calls), strict=True):
+        known = limit if turn is None else await _find(context, provider, limit, turn)
+        limits[provider.name] = min(known, provider.most_in_flight)
+    return limits
+
+
+def _unstated(context: Context) -> list[Provider]:
+    return [provider for provider in context.routes.every.values() if provider.max_concurrency is None]
+
+
+def _report(context: Context, provider: Provider) -> concurrency.Report:
+    sample = context.samples[provider.name].take()
+    return concurrency.report(provider.name, sample, _LEARNING_S, START)
+
+
+async def _find(context: Context, provider: Provider, limit: int, turn: Turn) -> int:
+    """Find the provider's next limit; where another worker has done it meanwhile, that of before will do."""
+    try:
+        course = msgspec.json.decode(turn.course, type=Course) if turn.course else Course()
+    except msgspec.MsgspecError:  # another version left it
+        course = Course(limit=limit)
+    course = advance(course, turn.sample, turn.at, provider.most_in_flight)
+    call = concurrency.settle(provider.name, turn, course.limit, msgspec.json.encode(course))
+    return course.limit if await context.state.run(call) else limit
 
 
 async def _bury(context: Context) -> None:
@@ -56,21 +104,5 @@ async def _bury(context: Context) -> None:
     Nobody else can know of a death before the time that a part counts is over.
     """
     held = await context.state.run(shares.holders())
-    if dead := [holder for holder in held if _is_dead(holder.split(" ", 1)[1], context.worker)]:
+    if dead := [holder for holder in held if is_dead(holder.rsplit(" ", 1)[1], context.worker)]:
         await context.state.run(shares.drop(dead))
-
-
-def _is_dead(worker: str, own: str) -> bool:
-    """Whether another worker, named `host-pid-random`, was a process of this host and runs no more."""
-    (host, pid, _), (own_host, own_pid, _) = worker.rsplit("-", 2), own.rsplit("-", 2)
-    return worker != own and host == own_host and (pid == own_pid or not _runs(int(pid)))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

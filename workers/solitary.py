@@ -39,7 +39,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     request: Request
 
 
-Reply: TypeAlias = Response | tuple[ErrorCode, str, float | None]
+Reply: TypeAlias = Response | tuple[ErrorCode, str, float | None, bool]
 """An answer, or what a `ProviderError` is made of."""
 
 _CONFIGS: Final = msgspec.msgpack.Decoder(list[str])
@@ -76,7 +76,7 @@ def decode_reply(said: bytes) -> Response:
     """
     reply: Reply = _REPLIES.decode(memoryview(said)[len(READY) :])
     if isinstance(reply, tuple):
-        raise ProviderError(*reply)
+        raise ProviderError(*reply[:3], is_unsent=reply[3])
     return reply
 
 
@@ -153,7 +153,7 @@ async def _send(client: ProviderClient, request: Request) -> Reply:
     try:
         return await client.send(request)
     except ProviderError as error:
-        return error.code, error.message, error.retry_after_s
+        return error.code, error.message, error.retry_after_s, error.is_unsent
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from batchord.service.removal import remove_batch
 from batchord.service.uploads import expire_uploads
 from batchord.state import batches, keys, queues, retired, shards
 from batchord.state.keys import Shard
-from workers.feed import feed, is_running
+from workers.feed import end_if_done, fill_window, is_running, line_up
 from workers.finalize import finalize
 from workers.lease import alone
 from workers.mend import mend
@@ -50,6 +50,8 @@ async def sweep(context: Context) -> None:
             await lease.keep()
             look = _look_at(context, record, open_lines) if record else _forget(context, batch_id, since)
             await _unhindered(f"batch {batch_id}", look)
+        for provider in open_lines:
+            await _unhindered(f"the window of {provider}", fill_window(context, provider))
         await _unhindered("expired files", expire_files(context.state, context.blobs, time.time()))
         await _unhindered("expired uploads", expire_uploads(context.state, context.blobs, time.time()))
         await _remove_retired(context)
@@ -90,10 +92,11 @@ async def _move_on(context: Context, record: BatchRecord, open_lines: Counter[st
             await context.send(Step.PLAN, record.batch.id)
         return
     for provider in record.shards:
-        if provider not in context.routes.providers:
+        if provider not in context.routes.every:
             _LOGGER.warning("Batch %s needs the provider %s, which is not configured.", record.batch.id, provider)
         await _mend_stalled(context, record, provider, open_lines[provider])
-    await feed(context, record.batch.id)
+    await line_up(context, record)
+    await end_if_done(context, record)
 
 
 async def _mend_stalled(context: Context, record: BatchRecord, provider: str, open_lines: int) -> None:

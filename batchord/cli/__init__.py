@@ -24,6 +24,7 @@ _MODULES: Final = {
     "check": "check",
     "health": "worker",
     "keys": "keys",
+    "providers": "providers",
     "results": "clients",
     "run": "run",
     "serve": "serve",

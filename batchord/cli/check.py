@@ -14,7 +14,8 @@ from rich.progress import Progress
 
 from batchord.batch import problem_line
 from batchord.errors import InputRefusedError
-from batchord.settings import load_routes, read_settings
+from batchord.providers_file import load_routes
+from batchord.settings import read_settings
 from batchord.storage import CHUNK_BYTES
 from batchord.validation import Scan
 

@@ -10,9 +10,11 @@ import click
 
 from batchord.batch import Batch
 from batchord.cli.exits import SOME_FAILED, SUCCEEDED
+from batchord.cli.money import DOLLARS, dollars
 from batchord.client import Client
 from batchord.errors import ConflictError
 from batchord.lifecycle import Status
+from batchord.standing import Troubles
 
 if TYPE_CHECKING:
     from batchord.state.batches import BatchRecord
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
 @click.argument("input_path", metavar="IN", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--completion-window", default="24h", show_default=True, help="Lines not sent by then expire.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; may be given 16 times.")
+@click.option("--max-cost", type=DOLLARS, help="Dollars at which nothing more is sent.")
 @click.option("--wait", is_flag=True, help="Show the progress until the batch has ended.")
-def submit(input_path: Path, completion_window: str, metadata: tuple[str, ...], *, wait: bool) -> None:
+def submit(
+    input_path: Path, completion_window: str, metadata: tuple[str, ...], max_cost: float | None, *, wait: bool
+) -> None:
     """Hand the input file IN to the fleet of BATCHORD_REDIS_URL and print the batch's id."""
     pairs = dict(_pair(text) for text in metadata) or None
-    batch = Client().submit(input_path, metadata=pairs, completion_window=completion_window)
+    batch = Client().submit(input_path, metadata=pairs, completion_window=completion_window, max_cost=max_cost)
     click.echo(batch.id)
     if wait:
         batch.wait(progress=True)
@@ -36,8 +41,12 @@ def submit(input_path: Path, completion_window: str, metadata: tuple[str, ...], 
 @click.command()
 @click.argument("batch_id")
 def status(batch_id: str) -> None:
-    """Print a batch as JSON."""
-    click.echo(Batch(Client(), batch_id).read().batch.model_dump_json(indent=2))
+    """Print a batch as JSON; on standard error, what its lines wait for, if that is out of the ordinary."""
+    client = Client()
+    record = Batch(client, batch_id).read()
+    click.echo(record.batch.model_dump_json(indent=2))
+    if troubles := Troubles(client.state).of(record):
+        click.echo(troubles, err=True)
 
 
 @click.command()
@@ -46,12 +55,15 @@ def status(batch_id: str) -> None:
 def results(batch_id: str, *, errors: bool) -> None:
     """Write the output file of a batch that has ended to standard output."""
     batch = Batch(Client(), batch_id)
-    record = batch.read().batch
-    if not record.status.is_terminal:
-        raise ConflictError(f"Batch {batch_id} is still {record.status}; it has no results yet.")
-    file_id = record.error_file_id if errors else record.output_file_id
+    record = batch.read()
+    if not record.batch.status.is_terminal:
+        raise ConflictError(f"Batch {batch_id} is still {record.batch.status}; it has no results yet.")
+    file_id = record.batch.error_file_id if errors else record.batch.output_file_id
     for chunk in batch.content(file_id) if file_id else ():
         sys.stdout.buffer.write(chunk)
+    if record.is_over_budget:
+        spent = dollars(record.cost_nanos)
+        click.echo(f"The batch has cost {spent}, all of its max_cost: what was not sent is in --errors.", err=True)
 
 
 @click.command()

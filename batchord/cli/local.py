@@ -16,7 +16,9 @@ from batchord.embedded import EmbeddedValkey
 from batchord.errors import BatchordError, UnavailableError
 from batchord.processes import Fleet
 from batchord.progress import follow
-from batchord.settings import load_routes
+from batchord.providers_file import load_routes
+from batchord.standing import Troubles
+from batchord.state import conditions
 
 if TYPE_CHECKING:
     import socket
@@ -70,8 +72,9 @@ class LocalFleet:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             self._open.callback(signal.signal, number, signal.signal(number, self._interrupt))
-        fleet = self._start(worker_argv(), self._workers.least, "workers.log", server_environment(self.settings))
         providers = load_routes(self.settings, os.environ).providers
+        self.client.state.run_all([conditions.begin_anew(name) for name in providers])
+        fleet = self._start(worker_argv(), self._workers.least, "workers.log", server_environment(self.settings))
         scaler = Autoscaler(fleet, self._workers, self.settings.redis_url, providers)
         self._tended.append(self._open.enter_context(closing(scaler)).look)
 
@@ -103,11 +106,12 @@ class LocalFleet:
             InterruptedRunError: the user wanted an end; the workers have ended.
             FleetFailedError, ValkeyFailedError: a process keeps dying.
         """
+        troubles = Troubles(self.client.state)
         with follow(show=True) as shown:
             while True:
                 is_running = self.watch(shown.say)
                 if (record := self._read(batch_id)) is not None:
-                    shown.update(record)
+                    shown.update(record, troubles.of(record))
                     if record.batch.status.is_terminal:
                         break
                 if not is_running:

@@ -11,11 +11,15 @@ import click
 
 from batchord.cli.exits import INTERRUPTED, SOME_FAILED, SUCCEEDED
 from batchord.cli.local import InterruptedRunError, LocalFleet
+from batchord.cli.money import DOLLARS
 from batchord.cli.outputs import Paths, check_apart, check_room, check_writable
+from batchord.cli.patience import PATIENCE, patience_s
 from batchord.cli.runs import Run
 from batchord.cli.size import WORKERS, by_input
 from batchord.cli.summary import Summary, tell
-from batchord.settings import load_routes, read_settings, require_keys
+from batchord.creation import max_cost_nanos
+from batchord.providers_file import load_routes
+from batchord.settings import read_settings
 
 _KEPT_S: Final = 100 * 365 * 86_400
 """A run's data is its user's, who deletes the folder: what was forgotten would be sent, and billed, again."""
@@ -37,6 +41,14 @@ _KEPT_S: Final = 100 * 365 * 86_400
 @click.option("--workers", type=WORKERS, help="Worker processes.  [default: by the size of IN, at most one a core]")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="What a resumed run needs.  [default: OUT.batchord]")
 @click.option("--completion-window", default="30d", show_default=True, help="Lines not sent by then expire.")
+@click.option(
+    "--give-up-after",
+    "give_up_after_s",
+    type=PATIENCE,
+    metavar="SECONDS|never",
+    help="Fail the lines of a provider that has not answered for so long.  [default: BATCHORD_GIVE_UP_AFTER_S, or 300]",
+)
+@click.option("--max-cost", type=DOLLARS, help="Dollars, in all runs of this command, at which nothing more is sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 def run(  # noqa: PLR0913, PLR0917 (the command's options)
     input_path: Path,
@@ -46,6 +58,8 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     workers: int | None,
     data_dir: Path | None,
     completion_window: str,
+    give_up_after_s: float | None,
+    max_cost: float | None,
     as_json: bool,
 ) -> None:
     """Run every request of the input file IN and write the answers, in the input's order.
@@ -53,6 +67,9 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     It starts a private Valkey and its workers, shows the progress, and ends them. Ctrl-C finishes the requests in
     flight and keeps what is done; the same command run again goes on from there and sends nothing that is answered.
     After the end it sends again only what had no final answer: no answer at all, 408, 409, 429 or 5xx.
+
+    A provider that asks for a pause, or fails for a while, costs no line an attempt: lines wait, and the progress says
+    what for. Only where it does not answer at all for --give-up-after, its lines fail with the reason.
 
     \b
     Exit codes: 0 all lines succeeded; 1 some did not, see the errors file;
@@ -67,14 +84,15 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     )
     given = {"providers": providers.absolute()} if providers else {}
     settings = read_settings(data_dir=where.data_dir, retention_s=_KEPT_S, **given)
-    require_keys(load_routes(settings, os.environ), os.environ)
+    settings = settings.model_copy(update={"give_up_after_s": patience_s(give_up_after_s, settings)})
+    load_routes(settings, os.environ, needs_keys=True)
     check_apart(where)
     for path in (where.output, where.errors):
         check_writable(path)
     check_room(where.data_dir, where.input)
     try:
         with LocalFleet(settings, by_input(where.input.stat().st_size, workers)) as fleet:
-            this = Run(fleet, where, completion_window)
+            this = Run(fleet, where, completion_window, max_cost_nanos(max_cost))
             this.bring_to_end()
             summary = Summary(this.records, this.export(), where)
     except InterruptedRunError as error:

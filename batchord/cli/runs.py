@@ -10,11 +10,14 @@ import click
 from batchord.batch import Batch, check_accepted
 from batchord.cli.again import latest, unanswered
 from batchord.cli.job import Job, digest
+from batchord.cli.money import dollars
 from batchord.cli.outputs import Counts, write_output
 from batchord.contract import new_batch_id
 from batchord.errors import ConfigError, NotFoundError
 from batchord.lifecycle import Status
-from batchord.settings import load_routes
+from batchord.prices import NANOS_PER_DOLLAR
+from batchord.providers_file import load_routes
+from batchord.state.batches import limit_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +31,11 @@ if TYPE_CHECKING:
 class Run:
     """A run under way in a local fleet. Before anything is sent, the data directory says what for."""
 
-    def __init__(self, fleet: LocalFleet, where: Paths, completion_window: str) -> None:
+    def __init__(self, fleet: LocalFleet, where: Paths, completion_window: str, max_cost_nanos: int | None) -> None:
         self._fleet = fleet
         self._where = where
         self._window = completion_window
+        self._max_cost_nanos = max_cost_nanos
         self._job = self._find_job()
 
     def bring_to_end(self) -> BatchRecord:
@@ -88,14 +92,18 @@ class Run:
 
     def _submit(self, batch_id: str) -> BatchRecord:
         """Submit the batch that is noted; what it is of depends on whether it is the run's first."""
+        left = self._left_nanos(batch_id)
+        max_cost = None if left is None else left / NANOS_PER_DOLLAR
         self._fleet.start_workers()
         source = self._where.input if len(self._job.batch_ids) == 1 else self._rest_path
-        self._fleet.client.submit(source, completion_window=self._window, batch_id=batch_id)
+        self._fleet.client.submit(source, completion_window=self._window, max_cost=max_cost, batch_id=batch_id)
         return self._fleet.follow(batch_id)
 
     def _go_on(self, batch: Batch, record: BatchRecord) -> BatchRecord:
         if not record.batch.status.is_terminal:
             self._require_providers(record)
+            if (left := self._left_nanos(batch.id)) is not None:
+                self._fleet.client.state.run(limit_cost(batch.id, left))
             click.echo(f"Going on with a run of which {record.recorded:,} lines are done.", err=True)
             self._fleet.client.revive(batch.id)
             self._fleet.start_workers()
@@ -104,11 +112,22 @@ class Run:
             self._job = self._note(self._job.instead(new_batch_id()))
             return self._submit(self._job.batch_ids[-1])
         if rest := self._write_rest(record):
+            following = new_batch_id()
+            self._left_nanos(following)  # what cannot be paid is not begun
             click.echo(f"Sending the {rest:,} lines again that have no final answer yet.", err=True)
-            self._job = self._note(self._job.also(new_batch_id()))
-            return self._submit(self._job.batch_ids[-1])
+            self._job = self._note(self._job.also(following))
+            return self._submit(following)
         click.echo("This run is complete; nothing is sent again.", err=True)
         return record
+
+    def _left_nanos(self, batch_id: str) -> int | None:
+        """Give what a batch may cost by --max-cost, which also counts what the other batches have cost."""
+        if self._max_cost_nanos is None:
+            return None
+        spent = sum(batch.read().cost_nanos for batch in self._batches if batch.id != batch_id)
+        if spent >= self._max_cost_nanos:
+            raise ConfigError(f"This run has cost {dollars(spent)} so far, all of --max-cost; raise it to go on.")
+        return self._max_cost_nanos - spent
 
     def _require_providers(self, record: BatchRecord) -> None:
         """See to it that the providers of the lines already planned are still configured."""

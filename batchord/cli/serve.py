@@ -15,8 +15,9 @@ from batchord.cli.exits import INTERRUPTED, SUCCEEDED
 from batchord.cli.local import POLL_S, LocalFleet
 from batchord.cli.size import autoscale_option, chosen, workers_option
 from batchord.listener import listen, url
+from batchord.providers_file import load_routes
 from batchord.service.keys import require_key
-from batchord.settings import load_routes, read_settings, require_keys
+from batchord.settings import read_settings
 
 if TYPE_CHECKING:
     import socket
@@ -66,7 +67,7 @@ def serve(  # noqa: PLR0913, PLR0917 (the command's options)
     given = {"host": host, "port": port, "providers": providers and providers.absolute(), "data_dir": data_dir}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
-    require_keys(load_routes(settings, os.environ), os.environ)
+    load_routes(settings, os.environ, needs_keys=True)
     # The Valkey first: where an earlier server was killed, it waits for that one's end, which frees the port.
     with LocalFleet(settings, bounds) as fleet, listen(settings.host, settings.port) as listener:
         needs_key = require_key(fleet.settings)

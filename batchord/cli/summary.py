@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
+from batchord.cli.money import dollars
 from batchord.contract import Usage
+from batchord.prices import NANOS_PER_DOLLAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 
 _ERRORS_READ: Final = 1_000
 _HINTS: Final = {
-    "connection_error": "Is the server running, and is base_url right?",
+    "provider_unavailable": "Is the server running, and is base_url right?",
+    "connection_error": "The server ended connections without an answer; its log may say why.",
     "request_timeout": "The provider did not answer in time; raise timeout_s or lower max_concurrency.",
     "401": "Is the API key right? See api_key_env in the providers file.",
     "404": "Does the provider serve this endpoint and this model?",
-    "429": "The provider's rate limit; lower max_concurrency.",
+    "429": "The account's quota is used up, or one request is past the whole limit.",
+    "max_cost_reached": "Run the same command again with a higher --max-cost to send them.",
 }
 
 
@@ -71,6 +75,7 @@ class Summary:
             "batch_s": round(batch_s, 3),
             "lines_per_s": round(self._sent / batch_s, 1) if batch_s else None,
             "usage": self._usage,
+            "priced_cost": self._cost_nanos / NANOS_PER_DOLLAR,
             "output": str(self.where.output),
             "errors": str(self.where.errors) if self.counts.failed else None,
             "data_dir": str(self.where.data_dir),
@@ -85,12 +90,22 @@ class Summary:
         lines = [
             f"{self.records[-1].batch.status}: {succeeded}{rate}{retries}",
             f"tokens: {usage['input_tokens']:,} in, {usage['output_tokens']:,} out",
+            *self._cost(),
             f"output: {self.where.output}",
         ]
         if counts.failed:
             lines.append(f"errors: {self.where.errors} ({counts.failed:,} lines)")
             lines.append(f"most common error: {most_common_error(self.where.errors)}")
         return [*lines, f"data:   {self.where.data_dir} (needed only to run this again; delete it when you are done)"]
+
+    def _cost(self) -> list[str]:
+        """Say what the answers of known price have cost, if anything."""
+        reached = ", all of --max-cost" if self.records[-1].is_over_budget else ""
+        return [f"cost: {dollars(self._cost_nanos)}{reached}"] if self._cost_nanos else []
+
+    @property
+    def _cost_nanos(self) -> int:
+        return sum(record.cost_nanos for record in self.records)
 
     @property
     def _batch_s(self) -> float:

@@ -19,7 +19,8 @@ from batchord.cli.size import autoscale_option, chosen, workers_option
 from batchord.cli.supervise import supervise
 from batchord.errors import StateUnavailableError
 from batchord.processes import Fleet
-from batchord.settings import load_routes, read_settings, require_keys
+from batchord.providers_file import load_routes
+from batchord.settings import read_settings
 from batchord.state import leases
 from batchord.state.connection import BlockingState
 from batchord.storage import BlockingBlobs
@@ -49,8 +50,7 @@ def worker(providers: Path | None, workers: int | None, autoscale: Bounds | None
     bounds = chosen(workers, autoscale)
     given = {"providers": providers and providers.resolve(), "log_level": log_level}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    routes = load_routes(settings, os.environ)
-    require_keys(routes, os.environ)
+    routes = load_routes(settings, os.environ, needs_keys=True)
     BlockingBlobs(settings.blobs_url)  # so that a URL which no process could open is told of here, and once
     settings = settings.model_copy(update={"fleet_size": max(settings.fleet_size, bounds.least)})
     argv, environment = worker_argv(), server_environment(settings)

@@ -67,13 +67,15 @@ class Analytics:
     """A batch's figures in all, and by provider and model.
 
     `late_answers` are in none of them: their workers had stood still or been cut off, others had taken their lines
-    over, and so they were dropped; the provider may bill them.
+    over, and so they were dropped; the provider may bill them. At `max_cost` dollars, if any, nothing more is sent.
     """
 
     batch_id: str
     late_answers: int
     total: Figures
     models: Sequence[ModelFigures]
+    max_cost: float | None = None
+    max_cost_reached: bool = False
 
 
 async def of_batch(backend: Backend, record: BatchRecord) -> Analytics:
@@ -93,7 +95,9 @@ def _analytics(record: BatchRecord, tallies: Mapping[tuple[str, str], Tally]) ->
     for tally in tallies.values():
         total.add(tally)
     models = [ModelFigures(provider, model, _figures(tallies[provider, model])) for provider, model in sorted(tallies)]
-    return Analytics(record.batch.id, record.late, _figures(total), models)
+    budget = record.batch.max_cost_nanos
+    max_cost = None if budget is None else budget / NANOS_PER_DOLLAR
+    return Analytics(record.batch.id, record.late, _figures(total), models, max_cost, record.is_over_budget)
 
 
 def _figures(tally: Tally) -> Figures:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Self
 from batchord.broker import create_producer, send
 from batchord.errors import ConfigError, StateUnavailableError
 from batchord.prices import Prices
+from batchord.providers_file import load_routes
+from batchord.reload import Watch, follow
 from batchord.routing import Routes
 from batchord.service.entry import Entry
 from batchord.service.keys import configured_keys
-from batchord.settings import load_routes
 from batchord.state.connection import State
 from batchord.storage import Blobs
 
@@ -29,21 +30,30 @@ class Backend:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.routes = _routes(settings, os.environ)
-        self.prices = Prices(self.routes.providers)
+        self.adopt(_routes(settings, os.environ))
         self.keys = configured_keys(settings.api_keys)
         self.stopping = asyncio.Event()  # set when the process has been told to end: what waits for news gives up
         self._producer = create_producer(settings.redis_url)
+        self._following: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the clients; none of them speaks to the network yet."""
         self.state = State(self.settings.redis_url, self.settings.redis_timeout_s)
         self.blobs = Blobs(self.settings.blobs_url)
         self.entry = Entry(self.state)
+        if self.settings.providers is not None:
+            self._following = asyncio.create_task(follow(Watch(self.settings.providers, self.routes), self.adopt))
         return self
+
+    def adopt(self, routes: Routes) -> None:
+        """Go by these routes from now on."""
+        self.routes = routes
+        self.prices = Prices(routes.providers)
 
     async def __aexit__(self, *_: object) -> None:
         """Close every connection."""
+        if self._following is not None:
+            self._following.cancel()
         await self.state.aclose()
         self._producer.close()
 

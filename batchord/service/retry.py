@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from batchord.broker import Step
+from batchord.creation import max_cost_nanos
 from batchord.errors import ConflictError, InvalidRequestError, NotFoundError
 from batchord.lifecycle import NEXT, Status
 from batchord.outcomes import decode_outcome
+from batchord.prices import NANOS_PER_DOLLAR
 from batchord.selection import Selection
 from batchord.service import batches, files
 from batchord.shard_file import read_lines
@@ -28,35 +30,38 @@ if TYPE_CHECKING:
 REQUESTS_MOST: Final = 10_000
 
 
-async def retry(backend: Backend, tenant: str, batch_id: str) -> BatchRecord:
-    """Run every line of a batch again that has no success, under the same batch.
+async def retry(backend: Backend, tenant: str, batch_id: str, *, max_cost: float | None = None) -> BatchRecord:
+    """Run every line of a batch again that has no success, under the same batch; `max_cost` is its new budget, if any.
 
     Raises:
         ConflictError: the batch runs, or was never accepted.
-        InvalidRequestError: there is no such line, or a file is gone that a retry needs.
+        InvalidRequestError: there is no such line, a file is gone that a retry needs, or the budget is spent.
     """
     record = await _retriable(backend, tenant, batch_id)
-    return await _begin(backend, tenant, record, Selection(None))
+    budget = _budget(record, max_cost)
+    return await _begin(backend, tenant, record, Selection(None), budget)
 
 
-async def retry_requests(
+async def retry_requests(  # noqa: PLR0913 (whose, which, and on which terms)
     backend: Backend,
     tenant: str,
     batch_id: str,
     *,
     custom_ids: Sequence[str] | None,
     request_ids: Sequence[str] | None,
+    max_cost: float | None = None,
 ) -> BatchRecord:
     """Run these lines of a batch again, named by their custom_ids or by the ids of their outcomes.
 
     Raises:
         ConflictError: the batch runs, or was never accepted.
-        InvalidRequestError: one is unknown or has succeeded, or a file is gone that a retry needs.
+        InvalidRequestError: one is unknown or has succeeded, a file is gone that a retry needs, or the budget is spent.
     """
     param, wanted = _named(custom_ids, request_ids)
     record = await _retriable(backend, tenant, batch_id)
+    budget = _budget(record, max_cost)
     selection = await _select(backend, record, param, dict.fromkeys(wanted))
-    return await _begin(backend, tenant, record, selection)
+    return await _begin(backend, tenant, record, selection, budget)
 
 
 def _named(custom_ids: Sequence[str] | None, request_ids: Sequence[str] | None) -> tuple[str, Sequence[str]]:
@@ -67,6 +72,16 @@ def _named(custom_ids: Sequence[str] | None, request_ids: Sequence[str] | None) 
         message = f"Invalid '{param}': expected 1 to {REQUESTS_MOST:,} ids, but got {len(wanted or ()):,}."
         raise InvalidRequestError(message, param, "invalid_value")
     return param, wanted
+
+
+def _budget(record: BatchRecord, max_cost: float | None) -> int | None:
+    """Give the budget of the next round in nano-dollars, which also counts what the rounds before have cost."""
+    nanos = record.batch.max_cost_nanos if max_cost is None else max_cost_nanos(max_cost)
+    if nanos is not None and record.cost_nanos >= nanos:
+        cost = f"${record.cost_nanos / NANOS_PER_DOLLAR:,.2f}"
+        message = f"Batch '{record.batch.id}' has cost {cost} so far, all of its max_cost; give a higher 'max_cost'."
+        raise InvalidRequestError(message, "max_cost", "max_cost_reached")
+    return nanos
 
 
 async def _retriable(backend: Backend, tenant: str, batch_id: str) -> BatchRecord:
@@ -102,7 +117,9 @@ async def _select(backend: Backend, record: BatchRecord, param: str, wanted: dic
     return Selection(frozenset(found))
 
 
-async def _begin(backend: Backend, tenant: str, record: BatchRecord, selection: Selection) -> BatchRecord:
+async def _begin(
+    backend: Backend, tenant: str, record: BatchRecord, selection: Selection, budget: int | None
+) -> BatchRecord:
     """Move the batch into its next round, on the server's disk before this returns.
 
     It is put on the sweep's list before, so that it is never off it, and once more after, at another time, so that a
@@ -115,7 +132,7 @@ async def _begin(backend: Backend, tenant: str, record: BatchRecord, selection: 
     _, has_moved, _ = await backend.entry.send(
         [
             batch_state.activate(batch.id, now),
-            rounds.retry(record, deadline, path),
+            rounds.retry(record, deadline, path, budget),
             batch_state.activate(batch.id, math.nextafter(now, math.inf)),
         ]
     )

@@ -51,7 +51,8 @@ class BatchRecord:
     `kept_expired_lines` are those that expired in an earlier round and were not asked for since; `files` are the ids of
     the files of the last round that ended, which is `produced_round`, None if none has; `selection` is the path of what
     the round's retry was asked for. One that is `removing` is nobody's any more. `late` answers were dropped: their
-    workers had stood still, and others had taken their lines over.
+    workers had stood still, and others had taken their lines over. The answers of known price cost `cost_nanos`
+    nano-dollars, in all rounds.
     """
 
     batch: BatchObject
@@ -67,6 +68,7 @@ class BatchRecord:
     selection: str = ""
     removing: bool = False
     late: int = 0
+    cost_nanos: int = 0
 
     @property
     def has_started(self) -> bool:
@@ -78,6 +80,12 @@ class BatchRecord:
         """How many lines have an outcome so far."""
         counts = self.batch.request_counts
         return counts.completed + counts.failed + self.cancelled_lines + self.expired_lines
+
+    @property
+    def is_over_budget(self) -> bool:
+        """Whether the batch has cost all that it may cost, so that nothing more is sent."""
+        most = self.batch.max_cost_nanos
+        return most is not None and self.cost_nanos >= most
 
     def is_past_deadline(self, now: float) -> bool:
         """Whether the completion window is over."""
@@ -102,7 +110,14 @@ def create(batch: BatchObject) -> Call[bool]:
         fields["output_expires_after_s"] = batch.output_expires_after_s
     if batch.once is not None:
         fields["once"] = batch.once
+    if batch.max_cost_nanos is not None:
+        fields["max_cost"] = batch.max_cost_nanos
     return _CREATE.call([keys.batch(batch.id)], _flat(fields), is_one)
+
+
+def limit_cost(batch_id: str, max_cost_nanos: int) -> Call[None]:
+    """Give a batch another budget; what it has cost so far counts."""
+    return Call(("HSET", keys.batch(batch_id), "max_cost", max_cost_nanos), nothing)
 
 
 def enter(batch: BatchObject, now: float) -> list[Call[Any]]:
@@ -218,6 +233,7 @@ def _from_fields(fields: Mapping[str, str]) -> BatchRecord:
         selection=fields.get("selection", ""),
         removing="removing" in fields,
         late=number("late"),
+        cost_nanos=number("cost"),
     )
 
 
@@ -237,6 +253,7 @@ def _object(fields: Mapping[str, str]) -> BatchObject:
         tenant=fields.get("tenant", DEFAULT_TENANT),
         round=int(fields.get("round", 0)),
         once=fields.get("once"),
+        max_cost_nanos=int(max_cost) if (max_cost := fields.get("max_cost")) else None,
         output_expires_after_s=int(life_s) if (life_s := fields.get("output_expires_after_s")) else None,
         endpoint=fields["endpoint"],
         input_file_id=fields["input_file_id"],

@@ -77,7 +77,8 @@ class State:
     """An asyncio client of Redis, which gives up after `timeout_s`: who can wait longer calls again."""
 
     def __init__(self, redis_url: str, timeout_s: float = _TIMEOUT_S) -> None:
-        self._wire = Wire(client_url(redis_url), timeout_s)
+        self.url = client_url(redis_url)
+        self._wire = Wire(self.url, timeout_s)
 
     async def run(self, call: Call[T]) -> T:
         """Send one call.

@@ -19,6 +19,8 @@
 | batchord:{tenant:<t>}:files | sorted set: a tenant's files by creation | the file's removal |
 | batchord:{tenant:<t>}:once:<digest> | string: the batch that an Idempotency-Key made | its time to live |
 | batchord:{batch}:analytics | hash: what the lines cost, by model | the batch's removal |
+| batchord:waiting:<provider> | sorted set: batches with shards to open, by tenant and deadline | their last opened shard |
+| batchord:window:<provider> | hash: tenant to its open lines in all batches | the last seal |
 | batchord:keys | hash: id of an API key to what is known of it | nobody: a revoked key stays refused |
 | batchord:uploads | sorted set: uploads by when their parts are deleted | the sweep |
 | batchord:retired | sorted set: ended batches by when they are removed | the batch's removal |
@@ -26,7 +28,11 @@
 | batchord:active | sorted set: batches that have not ended, by creation | the end of the batch |
 | batchord:files | sorted set: files by when they expire, and ids whose bytes still come | the file, or the sweep |
 | batchord:workers | sorted set: workers by the time until which they count as alive | the worker, or another one |
-| batchord:shares | hash: provider and worker to the worker's part of the limit | the next worker that takes its part |
+| batchord:shares | hash: lane and worker to the worker's part of the limit | the next worker that takes its part |
+| batchord:concurrency:<provider> | hash: the limit that the fleet found, what was measured since | its time to live |
+| batchord:condition:<provider> | hash: whether a provider is paused, failing or given up | its time to live |
+| batchord:reports:<provider> | hash: worker to what it says of a provider at the moment | its time to live |
+| batchord:rates:<provider> | hash: bucket to when it is free, and limits learned from answers | its time to live |
 | batchord:lease:sweep | string: who sent the last sweep | its time to live |
 | batchord:lease:sweeping | string: the sweep that runs now | its time to live |
 | batchord:lease:catalogue | string: who asked the providers for their models last | its time to live |
@@ -47,6 +53,7 @@ SHARES = "batchord:shares"
 SWEEP_LEASE = "batchord:lease:sweep"
 SWEEPING_LEASE = "batchord:lease:sweeping"
 CATALOGUE_LEASE = "batchord:lease:catalogue"
+CONDITIONS_CHANNEL = "batchord:conditions"
 
 
 ROUND_SHARDS: Final = 10_000_000
@@ -96,6 +103,21 @@ def tenant_files(tenant: str) -> str:
     return f"batchord:{{tenant:{tenant}}}:files"
 
 
+def condition(provider: str) -> str:
+    """The hash of how a provider is."""
+    return f"batchord:condition:{provider}"
+
+
+def concurrency(provider: str) -> str:
+    """The hash of how many requests a provider was found to take at once."""
+    return f"batchord:concurrency:{provider}"
+
+
+def reports(provider: str) -> str:
+    """The hash of what the workers say of a provider."""
+    return f"batchord:reports:{provider}"
+
+
 def once(tenant: str, digest: str) -> str:
     """What a tenant's Idempotency-Key stands for."""
     return f"batchord:{{tenant:{tenant}}}:once:{digest}"
@@ -104,6 +126,16 @@ def once(tenant: str, digest: str) -> str:
 def analytics(batch_id: str) -> str:
     """The hash of what a batch's lines cost."""
     return f"batchord:{{{batch_id}}}:analytics"
+
+
+def waiting(provider: str) -> str:
+    """The sorted set of the batches that have shards to open for a provider."""
+    return f"batchord:waiting:{provider}"
+
+
+def tenant_lines(provider: str) -> str:
+    """The hash of how many lines each tenant has open at a provider."""
+    return f"batchord:window:{provider}"
 
 
 def lines(batch_id: str, provider: str) -> str:
@@ -150,6 +182,11 @@ def chord(ref: Shard) -> tuple[str, str]:
     """The set of the lines that the shard's chord waits for, and the hash of its callback's message."""
     stem = f"batchord:{{{ref.batch_id}}}:chord:{ref.provider}:{ref.number}"
     return f"{stem}:waiting", stem
+
+
+def rates(provider: str) -> str:
+    """The hash of a provider's rates."""
+    return f"batchord:rates:{provider}"
 
 
 def step_lease(batch_id: str, step: str) -> str:

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 _RETRY, _WITHDRAW, _FREE = Script("retry"), Script("withdraw"), Script("free")
 _STAMPS: Final = ("in_progress_at", "finalizing_at", "completed_at", "expired_at", "cancelling_at", "cancelled_at")
-_SHOWN: Final = ("status", "expires_at", *_STAMPS, "started_ms", "ended_ms")
+_SHOWN: Final = ("status", "expires_at", "max_cost", *_STAMPS, "started_ms", "ended_ms")
 """What the ended round shows, and shows again where the retry cannot begin. Counters and files stay as they are."""
 
 
-def retry(record: BatchRecord, deadline: int, selection: str) -> Call[bool]:
+def retry(record: BatchRecord, deadline: int, selection: str, max_cost_nanos: int | None = None) -> Call[bool]:
     """Move an ended batch into its next round; False where it has not ended, or is in a later round."""
     batch, move = record.batch, lifecycle.to(Status.VALIDATING)
     lists = [keys.lines(batch.id, provider) for provider in record.shards]
     args: list[Argument] = [len(move.sources), *move.sources, batch.round, deadline, selection]
+    args.append("" if max_cost_nanos is None else max_cost_nanos)
     args += [len(_SHOWN), *_SHOWN, *record.shards]
     return _RETRY.call([keys.batch(batch.id), *lists], args, is_one)
 

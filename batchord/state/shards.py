@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     UNSURE = "unsure"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    OVER_BUDGET = "over_budget"
 
 
 class Contact(NamedTuple):
@@ -121,10 +122,14 @@ class OpenShard:
         return self.recorded == self.lines
 
 
-def open_next(batch_id: str, provider: str, window_lines: int) -> Call[tuple[int, int] | None]:
-    """Open the provider's next shard if the window has room: its number and its lines, or None."""
+def open_next(batch_id: str, provider: str, window_lines: int, entry: str = "") -> Call[tuple[int, int] | None]:
+    """Open the batch's next shard if the provider's window has room: its number and its lines, or None.
+
+    `entry` is the batch's on the list of those that wait there, which it leaves when it has no shard to open any more.
+    """
     names = [keys.batch(batch_id), keys.lines(batch_id, provider), keys.open_shards(batch_id, provider)]
-    args = (provider, window_lines, keys.shard_prefix(batch_id, provider))
+    names += [keys.waiting(provider), keys.tenant_lines(provider)]
+    args = (provider, window_lines, keys.shard_prefix(batch_id, provider), entry)
     return _OPEN.call(names, args, lambda answer: (answer[0], answer[1]) if answer else None)
 
 
@@ -184,6 +189,7 @@ def outcomes(shard: Shard, indices: Sequence[int]) -> Call[list[bytes | None]]:
 def seal(shard: Shard, succeeded: int) -> Call[bool]:
     """End a shard whose parts are written, with so many successes; False where it was ended, or lacks an outcome."""
     names = [*_shard_keys(shard), keys.open_shards(shard.batch_id, shard.provider), *keys.chord(shard)]
+    names.append(keys.tenant_lines(shard.provider))
     return _SEAL.call(names, (shard.provider, shard.number, succeeded), is_one)
 
 

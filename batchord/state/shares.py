@@ -1,4 +1,7 @@
-"""Which part of each provider's limit a worker may use. Not for the permits themselves, which are the worker's own."""
+"""Which part of each limit a worker may use. Not for the permits themselves, which are the worker's own.
+
+A lane is what has a limit of its own: a provider, by its name, or some of its models, as `provider/glob`.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ _SHARE = Script("share", "_clock")
 
 
 class Ask(NamedTuple):
-    """A worker's word on a provider, with the fleet's limit, or 0 where it wants no part.
+    """A worker's word on a lane, with the fleet's limit, or 0 where it wants no part.
 
     `held` are the permits that it holds, or may take before it hears the answer.
     """
 
-    provider: str
+    lane: str
     held: int
     limit: int
 
@@ -43,16 +46,16 @@ def take(worker: str, asks: Sequence[Ask], life_s: float, workers: int) -> Call[
     return _SHARE.call([keys.SHARES], args, _parts)
 
 
-def leave(worker: str, providers: Iterable[str]) -> Call[None]:
+def leave(worker: str, lanes: Iterable[str]) -> Call[None]:
     """Give back every part of a worker that ends."""
     args: list[Argument] = [worker, 0]
-    for provider in providers:
-        args += [*Ask(provider, 0, 0), 1]
+    for lane in lanes:
+        args += [*Ask(lane, 0, 0), 1]
     return _SHARE.call([keys.SHARES], args, nothing)
 
 
 def holders() -> Call[list[str]]:
-    """Give every part, as `"<provider> <worker>"`."""
+    """Give every part, as `"<lane> <worker>"`."""
     return Call(("HKEYS", keys.SHARES), lambda answer: [holder.decode() for holder in answer])
 
 

@@ -1,8 +1,8 @@
 """The rules of one line: its bytes become an accepted request or the first thing wrong with it. Pure, no other lines.
 
 The rules in their order, which is part of the contract since a line is reported once: UTF-8, JSON and object;
-custom_id; method; url; body; body.model; body.messages; body.stream. Unknown keys are ignored; of a repeated key the
-last one counts. Other faults of a body are the provider's to find, when the line runs.
+custom_id; method; url; body; body.model; body.messages; body.max_tokens (of native messages); body.stream. Unknown keys
+are ignored; of a repeated key the last one counts. Other faults of a body are the provider's to find, when it runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _TYPES: Final = {"{": "an object", "[": "an array", '"': "a string", "t": "a boo
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """A line that may be sent: `body` has the exact bytes of the file, `provider` is empty where nothing was routed."""
+    """A line that may be sent: `body` has the exact bytes of the file, `provider` is empty where nothing was routed.
+
+    `is_named` says that the line itself named its provider.
+    """
 
     line: int
     custom_id: str
@@ -32,6 +35,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     model: str
     body: bytes
     provider: str = ""
+    is_named: bool = False
 
 
 class _Envelope(msgspec.Struct, gc=False):
@@ -46,6 +50,7 @@ class _Envelope(msgspec.Struct, gc=False):
 class _Body(msgspec.Struct, gc=False):
     model: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
+    max_tokens: msgspec.Raw = msgspec.Raw()
     stream: msgspec.Raw = msgspec.Raw()
 
 
@@ -53,6 +58,7 @@ class _Asked(msgspec.Struct, gc=False):
     model: str = ""
 
 
+_NEEDED: Final = {"/v1/chat/completions": ("messages",), "/v1/messages": ("messages", "max_tokens")}
 _NULL: Final = (msgspec.Raw(), msgspec.Raw(b"null"))
 _NO_MODEL: Final = (*_NULL, msgspec.Raw(b'""'))
 _NO_STREAM: Final = (*_NULL, msgspec.Raw(b"false"))
@@ -168,8 +174,9 @@ def _model(url: str, body: bytes) -> str:
     if values.model in _NO_MODEL:
         raise problems.missing_in_body("body.model")
     model = _string(values.model, "body.model")
-    if url == "/v1/chat/completions" and values.messages in _NULL:
-        raise problems.missing_in_body("body.messages")
+    for name in _NEEDED.get(url, ()):
+        if getattr(values, name) in _NULL:
+            raise problems.missing_in_body(f"body.{name}")
     # Some servers take 1 or "true" for true, so that only what surely is not a stream may pass.
     if values.stream not in _NO_STREAM and problems.can_stream(url):
         raise problems.streaming_unsupported(url)

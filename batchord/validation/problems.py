@@ -23,6 +23,7 @@ _STREAMING: Final = {
     "/v1/completions": "Completions",
     "/v1/images/generations": "Images",
     "/v1/images/edits": "Images",
+    "/v1/messages": "Messages",
 }
 _MENDS: Final = {
     "custom_id": "give a string that is unique in the file",
@@ -30,7 +31,8 @@ _MENDS: Final = {
     "url": 'write the endpoint, for example "/v1/chat/completions"',
     "body": "give the request as an object",
     "body.model": "name the model as a string",
-    "body.messages": "chat completions need a list of messages",
+    "body.messages": "give the conversation as a list of messages",
+    "body.max_tokens": "say how many tokens the answer may have",
 }
 
 
@@ -83,7 +85,7 @@ def missing_parameter(param: str) -> ProblemError:
 
 def missing_in_body(param: str) -> ProblemError:
     """A key of the body is absent, null or empty."""
-    name = param.removeprefix("body.").capitalize()
+    name = param.removeprefix("body.").replace("_", " ").capitalize()
     return ProblemError(
         "invalid_request", param, f"{name} parameter is required.", f"{param}: missing; {_MENDS[param]}"
     )
@@ -181,6 +183,17 @@ def mismatched_model(model: str, first_model: str, provider: str) -> ProblemErro
         "Each batch must contain requests for a single model.",
         f"body.model: is {_shown(model)!r}, but earlier lines say {_shown(first_model)!r}; "
         f"provider {provider} takes one model a batch, so split the file",
+    )
+
+
+def unknown_price(model: str, provider: str) -> ProblemError:
+    """The batch has a budget, and what the model costs is not known."""
+    return ProblemError(
+        "unknown_price",
+        "body.model",
+        f"The price of the model '{_shown(model)}' is not known, so that 'max_cost' cannot be kept.",
+        f"body.model: no price is known for {_shown(model)!r}; add it to prices of provider {provider} in the "
+        "providers file, or leave max_cost out",
     )
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from batchord.validation.problems import ProblemError
+
 _PIECE_BYTES: Final = 64 * 1024
 """A chunk is taken by pieces, so that one of very short lines does not become millions of objects at once."""
 
@@ -40,6 +42,10 @@ class RouteLike(Protocol):
     @property
     def single_model(self) -> bool:
         """Whether the provider takes only one model a batch."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the line itself names the provider."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,9 @@ class Scan:
     """A scan under way: feed it the file's chunks, then finish. A context manager, since it holds a temporary file.
 
     Without an `endpoint` the first good line sets it. Without a `route` every model passes, and no provider is named;
-    `patterns` are what the operator configured, to be shown where a route is missing. From the first problem on,
-    nothing is accepted any more, since nothing of such a file is sent; the scan goes on to find the others.
+    `patterns` are what the operator configured, to be shown where a route is missing; `rule` is one more, of the batch.
+    From the first problem on, nothing is accepted any more, since nothing of such a file is sent; the scan goes on to
+    find the others.
     """
 
     def __init__(  # noqa: PLR0913  the limits are settings, each named by its caller
@@ -72,6 +79,7 @@ class Scan:
         route: Callable[[str], RouteLike | None] | None = None,
         *,
         patterns: Sequence[str] = (),
+        rule: Callable[[Accepted], ProblemError | None] | None = None,
         max_lines: int = 1_000_000,
         max_problems: int = 100,
         max_line_bytes: int = MAX_LINE_BYTES,
@@ -79,6 +87,7 @@ class Scan:
         self._endpoint = endpoint
         self._route = route
         self._patterns = patterns
+        self._rule = rule
         self._max_lines = max_lines
         self._max_problems = max_problems
         self._max_line_bytes = max_line_bytes
@@ -170,10 +179,12 @@ class Scan:
             first_model = self._single_models.setdefault(way.provider, way.model)
             if way.model != first_model:
                 return problems.mismatched_model(accepted.model, first_model, way.provider).at(accepted.line)
-        return directed(accepted, way)
+        routed = directed(accepted, way)
+        problem = self._rule(routed) if self._rule else None
+        return problem.at(accepted.line) if problem else routed
 
 
 def directed(accepted: Accepted, way: RouteLike) -> Accepted:
     """Give a line as it goes to a provider, which may know the model by another name."""
     body = accepted.body if way.model == accepted.model else with_model(accepted.body, way.model)
-    return msgspec.structs.replace(accepted, provider=way.provider, model=way.model, body=body)
+    return msgspec.structs.replace(accepted, provider=way.provider, model=way.model, body=body, is_named=way.is_named)

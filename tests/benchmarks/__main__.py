@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.benchmarks import report
-from tests.benchmarks.parts import PARTS, Measured
+from tests.benchmarks.parts import PARTS
 from tests.benchmarks.runs import BenchmarkError
 from tests.benchmarks.scope import full, quick
 from tests.benchmarks.table import write_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.benchmarks.measured import Measured
 
 LOG_WIDTH: Final = 160
 DOCS: Final = tuple(Path(__file__).parents[2] / "docs" / name for name in ("benchmarks.md", "scaling.md"))
@@ -64,7 +66,7 @@ def main(  # noqa: PLR0913, PLR0917 (the command's options)
     out: Path,
     docs: bool,
 ) -> None:
-    """Measure batchord: beside a plain loop and other tools, its memory, its recovery, its Redis, its server."""
+    """Measure batchord: beside other tools, its memory, its recovery, its Redis, its server, its care for providers."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the commands are ended
     scope = quick() if is_quick else full(lines, rounds, workers, memory_lines)
     console = Console(width=None if sys.stdout.isatty() else LOG_WIDTH)

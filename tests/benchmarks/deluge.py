@@ -1,4 +1,4 @@
-"""Runs lm-deluge over an input file: its client as its manual shows it, without limits but the requests in flight."""
+"""Runs lm-deluge over an input file: its client as its manual shows it, without limits but those it is given."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ LM_DELUGE: Final[Any] = import_module("lm_deluge")  # without types, and install
 
 @click.command()
 @arguments
-def main(source: Path, target: Path, base_url: str, in_flight: int) -> None:
+@click.option("--requests-per-minute", type=int, default=UNLIMITED)
+def main(source: Path, target: Path, base_url: str, in_flight: int, requests_per_minute: int) -> None:
     """Send every line of SOURCE, write the answers to TARGET, and print how long that took as JSON."""
     os.environ[KEY_ENV] = "none"
     import_module("lm_deluge.models").register_model(
         id=MODEL, name=MODEL, api_base=base_url, api_key_env_var=KEY_ENV, api_spec="openai"
     )
     started_at = time.time()
-    asyncio.run(_send_all(source, target, in_flight))
+    asyncio.run(_send_all(source, target, in_flight, requests_per_minute))
     say_time(started_at)
 
 
-async def _send_all(source: Path, target: Path, in_flight: int) -> None:
+async def _send_all(source: Path, target: Path, in_flight: int, requests_per_minute: int) -> None:
     client = LM_DELUGE.LLMClient(
         MODEL,
-        max_requests_per_minute=UNLIMITED,
+        max_requests_per_minute=requests_per_minute,
         max_tokens_per_minute=UNLIMITED,
         max_concurrent_requests=in_flight,
         max_new_tokens=64,
@@ -49,7 +50,7 @@ async def _send_all(source: Path, target: Path, in_flight: int) -> None:
     responses = await client.process_prompts_async(prompts, show_progress=False)
     with target.open("w", encoding="utf-8") as output:
         for request, response in zip(requests, responses, strict=True):
-            answer = {"status_code": response.status_code, "body": {"content": response.completion}}
+            answer = {"status_code": response.status_code or 0, "body": {"content": response.completion}}
             output.write(json.dumps({"custom_id": request["custom_id"], "response": answer}) + "\n")
 
 

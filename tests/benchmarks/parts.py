@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
-from tests.benchmarks import costs, load, memory, peers, recovery, report, runs, scale, steps
+from tests.benchmarks import costs, load, memory, peers, providers, recovery, report, runs, scale, steps
+from tests.benchmarks.measured import Measured, empty_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from rich.progress import Progress
 
     from tests.benchmarks.scope import Scope
-    from tests.benchmarks.table import Table
 
 TOOLS: tuple[runs.Tool, runs.Tool] = ("plain", "batchord")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a part gives: results to be kept as JSON, and tables to be read."""
-
-    results: dict[str, Any]
-    tables: Sequence[Table]
 
 
 def measure_speed(scope: Scope, progress: Progress) -> Measured:
@@ -37,15 +25,15 @@ def measure_speed(scope: Scope, progress: Progress) -> Measured:
     turns = [(cell, tool) for _ in range(scope.rounds) for cell in scope.cells for tool in TOOLS]
     task = progress.add_task("", total=len(turns) + 1)
     measured = []
-    with _folder() as folder:
+    with empty_folder() as folder:
         source = runs.write_input(folder / "input.jsonl", scope.lines)
         for cell, tool in turns:
             progress.update(task, description=f"{tool}: {_words(cell)}")
-            with _folder() as empty:
+            with empty_folder() as empty:
                 measured.append(runs.run(tool, cell, source, empty, scope.workers))
             progress.advance(task)
         progress.update(task, description=f"batchord by step: {_words(scope.steps_cell)}")
-        with _folder() as empty:
+        with empty_folder() as empty:
             breakdown = steps.measure(scope.steps_cell, source, empty, scope.workers)
         progress.advance(task)
     comparisons = report.compare(measured)
@@ -57,7 +45,7 @@ def measure_memory(scope: Scope, progress: Progress) -> Measured:
     """Measure the peak for each size of file."""
     peaks = []
     for lines in progress.track(scope.memory_lines, description="batchord: memory by lines"):
-        with _folder() as empty:
+        with empty_folder() as empty:
             peaks.append(memory.peak(lines, empty, scope.workers))
     return Measured({"memory": peaks}, [memory.table(peaks, scope.workers)])
 
@@ -65,10 +53,10 @@ def measure_memory(scope: Scope, progress: Progress) -> Measured:
 def measure_recovery(scope: Scope, progress: Progress) -> Measured:
     """Kill workers."""
     recoveries = []
-    with _folder() as folder:
+    with empty_folder() as folder:
         source = runs.write_input(folder / "input.jsonl", scope.recovery.lines)
         for seed in progress.track(range(scope.rounds), description="batchord: workers are killed"):
-            with _folder() as empty:
+            with empty_folder() as empty:
                 recoveries.append(recovery.measure(scope.recovery, source, empty, seed))
     return Measured({"recovery": recoveries}, [recovery.table(recoveries)])
 
@@ -79,11 +67,11 @@ def measure_peers(scope: Scope, progress: Progress) -> Measured:
     turns = [(cell, tool) for _ in range(scope.rounds) for cell in scope.peer_cells for tool in tools]
     task = progress.add_task("", total=len(turns))
     attempts = []
-    with _folder() as folder:
+    with empty_folder() as folder:
         source = runs.write_input(folder / "input.jsonl", scope.peer_lines)
         for cell, tool in turns:
             progress.update(task, description=f"{tool}: {_words(cell)}")
-            with _folder() as empty:
+            with empty_folder() as empty:
                 attempts.append(peers.attempt(tool, cell, source, empty, scope.workers))
             progress.advance(task)
     return Measured({"attempts": attempts}, [peers.table(attempts, scope.peer_lines)])
@@ -94,14 +82,14 @@ def measure_scale(scope: Scope, progress: Progress) -> Measured:
     shape = scope.scale
     turns = [(cell, lines, aof) for cell, lines in shape.cells for aof in (True, False)]
     loads = []
-    with _folder() as folder:
+    with empty_folder() as folder:
         for cell, lines, aof in progress.track(turns, description="Redis: what a line costs"):
             source = runs.write_input(folder / "input.jsonl", lines)
-            with _folder() as empty:
+            with empty_folder() as empty:
                 loads.append(scale.measure_load(cell, source, empty, scope.workers, aof=aof))
-        with _folder() as empty:
+        with empty_folder() as empty:
             held = scale.measure_held(runs.write_input(folder / "input.jsonl", shape.held_lines), empty, 256)
-        with _folder() as empty:
+        with empty_folder() as empty:
             idle = scale.measure_idle(empty, shape.idle_s)
     tables = [
         costs.line_table(loads, idle),
@@ -114,7 +102,7 @@ def measure_scale(scope: Scope, progress: Progress) -> Measured:
 
 def measure_load(scope: Scope, progress: Progress) -> Measured:
     """Measure what the server's clients wait, and what those of a bare route do."""
-    with _folder() as empty:
+    with empty_folder() as empty:
         task = progress.add_task(f"batchord serve: {scope.load.clients} clients", total=1)
         loads = load.measure(scope.load, empty, scope.rounds)
         progress.advance(task)
@@ -128,14 +116,12 @@ PARTS: Final[dict[str, Callable[[Scope, Progress], Measured]]] = {
     "peers": measure_peers,
     "scale": measure_scale,
     "load": measure_load,
+    "rates": providers.measure_rates,
+    "adaptive": providers.measure_adaptive,
+    "fairness": providers.measure_fairness,
+    "isolation": providers.measure_isolation,
 }
 
 
 def _words(cell: runs.Cell) -> str:
     return f"{1000 * cell.latency_s:.0f} ms, {cell.in_flight:,} in flight"
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="batchord-bench-") as name:
-        yield Path(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
+from tests.benchmarks import adaptive, fairness, isolation, rates
 from tests.benchmarks.load import Shape as LoadShape
 from tests.benchmarks.recovery import Shape as RecoveryShape
 from tests.benchmarks.runs import Cell
@@ -36,6 +38,10 @@ class Scope:
     peer_lines: int
     scale: ScaleShape
     load: LoadShape
+    rates: rates.Shape
+    adaptive: adaptive.Shape
+    fairness: fairness.Shape
+    isolation: isolation.Shape
 
 
 def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -> Scope:
@@ -52,6 +58,10 @@ def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -
         peer_lines=min(lines, PEER_LINES_MOST),
         scale=ScaleShape(((Cell(0, 256), 20_000), (Cell(0.5, 64), 2_000)), held_lines=5_000, idle_s=30),
         load=LoadShape(clients=50, requests_each=100, running_lines=50_000),
+        rates=rates.Shape(2_000, 6_000, 612_000, workers=(1, 3), ways=get_args(rates.Way)),
+        adaptive=adaptive.Shape(places=80, lines=20_000, settled_s=30, workers=(1, 2)),
+        fairness=fairness.Shape(large_lines=50_000, small_lines=10, in_flight=64, window_lines=4_000),
+        isolation=isolation.Shape(lines=3_000, in_flight=32, troubled_in_flight=256),
     )
 
 
@@ -69,4 +79,8 @@ def quick() -> Scope:
         peer_lines=100,
         scale=ScaleShape(((Cell(0, 64), 1_000), (Cell(0.1, 16), 200)), held_lines=1_000, idle_s=2),
         load=LoadShape(clients=5, requests_each=20, running_lines=2_000),
+        rates=rates.Shape(100, 6_000, 612_000, workers=(1,), ways=("sliding window",)),
+        adaptive=adaptive.Shape(places=8, lines=200, settled_s=2, workers=(1,)),
+        fairness=fairness.Shape(large_lines=2_000, small_lines=2, in_flight=16, window_lines=200),
+        isolation=isolation.Shape(lines=100, in_flight=16, troubled_in_flight=16),
     )

@@ -47,6 +47,8 @@ ROUTES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("GET", "/v1/batches/{batch_id}/analytics"): {},
     ("GET", "/v1/models"): {},
     ("GET", "/v1/models/{model}"): {},
+    ("GET", "/v1/providers"): {},
+    ("GET", "/v1/providers/{provider}"): {},
 }
 
 
@@ -54,7 +56,9 @@ async def ask(api: Api, method: str, path: str, key: str | None, ids: dict[str, 
     """Send one request of the table."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     content = ROUTES[method, path.partition("?")[0]]
-    return await api.request(method, path.format(**UNKNOWN | {"model": "m"} | ids), headers=headers, **content)
+    return await api.request(
+        method, path.format(**UNKNOWN | {"model": "m", "provider": "p"} | ids), headers=headers, **content
+    )
 
 
 async def made(api: Api) -> dict[str, str]:

@@ -14,6 +14,8 @@ import redis.asyncio
 from celery.exceptions import Ignore
 
 from workers.pool import AsyncTask, GiveBack, current_request
+from workers.reload import consume
+from workers.transport_inflight import IN_FLIGHT
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -66,6 +68,7 @@ def add_tasks(app: Celery, context: Context) -> None:
     _add_short_tasks(app)
     _add_tasks_that_wait(app, context)
     _add_steps(app, context)
+    _add_task_that_consumes(app)
 
 
 def _add_short_tasks(app: Celery) -> None:
@@ -138,6 +141,13 @@ def _add_tasks_that_wait(app: Celery, context: Context) -> None:
         await context.redis.rpush("began", "waiting")
         await context.draining.wait()
         raise GiveBack
+
+
+def _add_task_that_consumes(app: Celery) -> None:
+    @app.task(name="consume_from", base=AsyncTask, shared=False)
+    async def consume_from(queue: str, slots: int) -> None:
+        IN_FLIGHT.set_slots(queue, slots)
+        consume(app, queue)
 
 
 def _add_steps(app: Celery, context: Context) -> None:

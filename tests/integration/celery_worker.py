@@ -19,6 +19,7 @@ from kombu import Exchange, Queue
 from batchord.embedded import EmbeddedValkey
 from tests.integration.celery_tasks import Context, add_tasks, add_tasks_that_exit
 from workers.chords import publish
+from workers.reload import KnownConsumer
 from workers.strategy import TASK_LOGGERS
 from workers.transport import install
 
@@ -59,6 +60,7 @@ def create_app(socket_path: str, scheme: str = "redis") -> Celery:
     if password := os.environ.get("RESULTS_PASSWORD"):
         app.conf.update(redis_username="results", redis_password=password)
     app.batchord_context = Context(socket_path)
+    app.steps["consumer"].add(KnownConsumer)
     add_tasks(app, app.batchord_context)
     add_tasks_that_exit(app)
     return app

@@ -106,8 +106,11 @@ class Site:
         self.on_join(worker)
         self.workers.append(worker)
 
-    def submit(self, lines: Sequence[dict[str, Any]], batch_id: str = BATCH) -> None:
-        """Create a batch whose id is known beforehand, so that two runs of it can be compared to the byte."""
+    def submit(self, lines: Sequence[dict[str, Any]], batch_id: str = BATCH, **changes: Any) -> None:
+        """Create a batch whose id is known beforehand, so that two runs of it can be compared to the byte.
+
+        `changes` are of the batch's fields.
+        """
         now = int(time.time())
         file = self.client._upload(lines, None, None)
         batch = BatchObject(
@@ -119,7 +122,7 @@ class Site:
             created_at=now,
             expires_at=now + 86_400,
         )
-        self.client._create(batch)
+        self.client._create(batch.model_copy(update=changes))
 
     def record(self, batch_id: str = BATCH) -> BatchRecord:
         record = self.client.state.run(batches.read(batch_id))

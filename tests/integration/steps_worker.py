@@ -61,7 +61,7 @@ class Message:
 class Upstream:
     """Every provider's upstream: answers by the first word of the custom_id, always the same, and remembers.
 
-    Once it is `healed` it has a success for everything.
+    The attempts of a line that is bound to fail are remembered as one. Once it is `healed` it has a success for everything.
     """
 
     def __init__(self) -> None:
@@ -71,12 +71,13 @@ class Upstream:
 
     async def send(self, request: Request) -> Response:
         """Answer, once `meanwhile` is over; see `ProviderClient`."""
-        self.calls.append(request.custom_id)
+        if not (request.attempt > 1 and request.custom_id.startswith("broken")):
+            self.calls.append(request.custom_id)
         if self.meanwhile is not None:
             await self.meanwhile(request)
         kind = "ok" if self.healed else request.custom_id.partition("-")[0]
         if kind == "broken":
-            raise ProviderError("connection_error", "The upstream hung up.", retry_after_s=10_000)
+            raise ProviderError("invalid_response", "The upstream hung up.")
         if kind == "flaky" and request.attempt == 1:
             raise ProviderError("connection_error", "The upstream hung up, once.")
         text = "x" * (3_000 if kind == "large" else 10)

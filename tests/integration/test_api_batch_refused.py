@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ENDPOINTS_LISTED = (
     "'/v1/responses', '/v1/chat/completions', '/v1/embeddings', '/v1/completions', '/v1/moderations', "
-    "'/v1/images/generations', '/v1/images/edits', and '/v1/videos'"
+    "'/v1/images/generations', '/v1/images/edits', '/v1/videos', and '/v1/messages'"
 )
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from openai.types.responses import Response as ResponseObject
 
 from batchord.contract import Usage
 from batchord.errors import ConfigError
 from batchord.routing import Provider
-from tests.integration.http1.origin import opened, refusal, until
+from tests.integration.http1.origin import OVER, Call, opened, origin, refusal, until
 from tests.upstream import Rule, Upstream, run_upstream
 from workers.providers import Request, open_provider, reader
 
@@ -80,7 +81,7 @@ async def test_a_server_that_lists_no_models_is_no_error(upstream: Upstream, rul
 async def test_nobody_waits_for_a_server_that_never_lists_its_models(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.providers.openai._MODELS_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("workers.providers.models._TIMEOUT_S", 0.05)
     upstream.rules = [Rule(fault="hang")]
     async with opened(upstream.url) as client:
         assert await client.models() == []
@@ -255,7 +256,7 @@ async def test_the_total_time_bounds_the_wait_for_an_answer(upstream: Upstream) 
     upstream.rules = [Rule(fault="hang")]
     async with opened(upstream.url, timeout_s=0.2) as client:
         error = await refusal(client, line())
-    assert (error.code, error.message) == ("request_timeout", "The provider did not answer within 0.2 s.")
+    assert (error.code, error.message) == ("request_timeout", OVER.format("0.2"))
 
 
 async def test_the_total_time_bounds_a_body_that_trickles(upstream: Upstream) -> None:
@@ -328,3 +329,60 @@ def test_the_upstream_leaves_no_thread_behind() -> None:
     with run_upstream():
         assert "upstream" in [thread.name for thread in threading.enumerate()]
     assert "upstream" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_a_responses_line_reaches_a_server_of_chat_completions_as_one(upstream: Upstream) -> None:
+    body = b'{"model":"m","instructions":"be brief","input":"how are you","max_output_tokens":9}'
+    async with opened(upstream.url, endpoints=("/v1/chat/completions",)) as client:
+        response = await client.send(line(body, "/v1/responses"))
+    (sent,) = upstream.requests
+    assert (sent.path, sent.headers["idempotency-key"]) == ("/v1/chat/completions", "batch_1-line-1")
+    assert json.loads(sent.body) == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "how are you"}],
+        "max_tokens": 9,
+    }
+    assert json.loads(response.body)["object"] == "response"
+    assert response.usage.total_tokens > 0
+
+
+async def test_what_a_server_does_not_serve_is_not_sent_to_it(upstream: Upstream) -> None:
+    async with opened(upstream.url, endpoints=("/v1/chat/completions",)) as client:
+        refused = [
+            await client.send(line(chat(), "/v1/embeddings")),
+            await client.send(line(b'{"model":"m","input":"x","background":true}', "/v1/responses")),
+        ]
+    assert [(response.status_code, response.is_unsent) for response in refused] == [(400, True)] * 2
+    assert upstream.count() == 0
+
+
+@pytest.mark.parametrize("message", [b'{"content":"\\ud800"}', b'"hello"'])
+async def test_a_chat_completion_that_cannot_be_read_is_no_answer_to_a_responses_line(message: bytes) -> None:
+    async def answer(call: Call) -> None:
+        body = b'{"choices":[{"message":%b}]}' % message
+        call.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with origin(answer) as server, opened(server.url, endpoints=("/v1/chat/completions",)) as client:
+        error = await refusal(client, line(b'{"model":"m","input":"x"}', "/v1/responses"))
+    assert error.code == "invalid_response"
+
+
+async def test_a_responses_line_reaches_an_anthropic_server_as_a_message() -> None:
+    message = (
+        b'{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[{"type":"text","text":"fine"}],'
+        b'"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":4,"output_tokens":1}}'
+    )
+
+    async def answer(call: Call) -> None:
+        call.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(message), message))
+
+    async with origin(answer) as server, opened(server.url.removesuffix("/v1"), kind="anthropic") as client:
+        response = await client.send(line(b'{"model":"claude-x","input":"how are you"}', "/v1/responses"))
+        refused = await client.send(line(b"{}", "/v1/embeddings"))
+    (call,) = server.calls
+    assert call.head.startswith(b"POST /v1/messages ")
+    (said,) = json.loads(call.body)["messages"]
+    assert said == {"role": "user", "content": [{"type": "text", "text": "how are you"}]}
+    told = ResponseObject.model_validate_json(response.body)
+    assert (told.output_text, told.usage and told.usage.total_tokens) == ("fine", 5)
+    assert (refused.status_code, refused.is_unsent) == (400, True)

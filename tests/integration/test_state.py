@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 BOUND_S: Final = 30
 CROWD: Final = range(30)
-NOUNS: Final = ("batches", "calls", "claims", "files", "leases", "lines", "shards")
+NOUNS: Final = ("batches", "calls", "claims", "conditions", "files", "leases", "lines", "shards")
 
 # pytest collects the cases of the scripts as this module's own, and gives them this module's `state`.
 for noun in NOUNS:

@@ -255,8 +255,8 @@ async def first_loses_its_part_of_the_limit(site: Site) -> None:
     """The parts are forgotten in an outage of more than a claim, and may all be another's, for good, after it."""
     site.redis.delete(keys.SHARES)
     for context in [worker.context for worker in reversed(site.workers)]:
-        limited = context.routes.providers["one"].model_copy(update={"max_concurrency": 1})
-        context.routes.providers["one"] = limited
+        limited = context.routes.every["one"].model_copy(update={"max_concurrency": 1})
+        context.routes.every["one"] = limited
         await take_shares(context)
 
 

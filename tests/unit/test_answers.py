@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from batchord.contract import Usage
 from workers.providers import ProviderError, Response
 from workers.providers.answers import model_names, read_answer, retry_after_s, usage_of
+from workers.providers.http1 import Answer
+from workers.providers.seam import StatedLimit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +33,7 @@ def tokens(asked: int = 0, cached: int = 0, answered: int = 0, reasoned: int = 0
 
 
 def read(status_code: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    return read_answer(status_code, headers or {}, body, latency_ms=12.5, ttfb_ms=5.0, now=NOW)
+    return read_answer(Answer(status_code, headers or {}, body, 12.5, 5.0), NOW)
 
 
 def refusal(status_code: int, body: bytes, headers: Mapping[str, str] | None = None) -> ProviderError:
@@ -281,3 +283,11 @@ def test_a_list_of_models_is_read_or_is_none(body: bytes, names: list[str]) -> N
 def test_an_endless_list_of_models_is_cut() -> None:
     listed = [{"id": f"m-{n}"} for n in range(9_000)]
     assert model_names(json.dumps({"data": listed}).encode())[-1] == "m-4999"
+
+
+@pytest.mark.parametrize("status_code", [200, 429])
+def test_an_answer_tells_what_its_headers_say_of_limits_in_the_dialect_of_its_server(status_code: int) -> None:
+    headers = {"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "0"}
+    answer = Answer(status_code, headers, CHAT, 12.5, 5.0)
+    assert read_answer(answer, NOW, "openai").stated == (StatedLimit("requests", 60, 60, 0),)
+    assert read_answer(answer, NOW).stated == ()

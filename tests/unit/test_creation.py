@@ -12,7 +12,7 @@ from batchord.lifecycle import Status
 CHAT = "/v1/chat/completions"
 ENDPOINTS_LISTED = (
     "'/v1/responses', '/v1/chat/completions', '/v1/embeddings', '/v1/completions', '/v1/moderations', "
-    "'/v1/images/generations', '/v1/images/edits', and '/v1/videos'"
+    "'/v1/images/generations', '/v1/images/edits', '/v1/videos', and '/v1/messages'"
 )
 
 

@@ -38,6 +38,7 @@ def test_a_simple_item_becomes_a_chat_request_with_its_further_fields() -> None:
         ("/v1/moderations", {"input": "Hi"}),
         ("/v1/responses", {"instructions": "Be brief", "input": "Hi"}),
         ("/v1/completions", {"prompt": "Hi"}),
+        ("/v1/messages", {"system": "Be brief", "messages": [{"role": "user", "content": "Hi"}]}),
         (
             "/v1/chat/completions",
             {"messages": [{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hi"}]},

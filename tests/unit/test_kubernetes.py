@@ -14,7 +14,8 @@ import workers.__main__ as worker_process
 from app import health
 from batchord.broker import provider_queue
 from batchord.cli import commands
-from batchord.settings import Settings, load_routes, read_settings, require_keys
+from batchord.providers_file import load_routes
+from batchord.settings import Settings, read_settings
 from batchord.state import keys
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def test_the_providers_are_found_where_they_are_mounted_with_their_keys(name: st
     assert variables(name)["BATCHORD_PROVIDERS"] == f"{mount['mountPath']}/{item['path']}"
     file = tmp_path / "providers.toml"
     file.write_text(one("ConfigMap", mounted["configMap"]["name"])["data"][item["key"]], encoding="utf-8")
-    require_keys(load_routes(Settings(providers=file), {}), variables(name))
+    load_routes(Settings(providers=file), variables(name), needs_keys=True)
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

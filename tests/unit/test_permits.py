@@ -133,6 +133,58 @@ async def test_how_many_may_be_held_is_known_until_the_limit_is_changed() -> Non
     assert permits.most_held == 0
 
 
+async def test_a_permit_is_taken_without_waiting_only_if_nobody_waits_for_it() -> None:
+    permits = Permits(2)
+    assert [permits.try_take(), permits.try_take(), permits.try_take()] == [True, True, False]
+    waiting = asyncio.create_task(permits.take())
+    await settle()
+    assert (permits.held, permits.waiting) == (2, 1)
+    permits.give_back()
+    assert not permits.try_take()
+    await waiting
+    permits.give_back()
+    permits.drain()
+    assert not permits.try_take()
+    assert (permits.held, permits.waiting) == (1, 0)
+
+
+async def test_a_gradual_limit_is_reached_by_one_more_with_each_permit_that_comes_back() -> None:
+    permits = Permits(0, gradual=True)
+    permits.resize(20)
+    taken = 0
+    while permits.try_take():
+        taken += 1
+    assert (taken, permits.limit, permits.most_held) == (16, 20, 20)
+    permits.give_back()
+    assert [permits.try_take(), permits.try_take(), permits.try_take()] == [True, True, False]
+    for _ in range(10):
+        permits.give_back()
+    assert sum(permits.try_take() for _ in range(30)) == 13
+    permits.resize(4)
+    assert (permits.held, permits.most_held, permits.try_take()) == (20, 20, False)
+
+
+async def test_a_refusal_costs_a_gradual_limit_one_permit_until_it_is_set_anew() -> None:
+    permits = Permits(0, gradual=True)
+    permits.resize(16)
+    for _ in range(10):
+        assert permits.try_take()
+    permits.refuse()
+    permits.refuse()
+    assert (permits.limit, permits.kept) == (8, 0.5)
+    for _ in range(20):
+        permits.refuse()
+    assert permits.limit == 1
+    permits.resize(16)
+    assert (permits.limit, permits.kept, permits.try_take()) == (16, 1.0, True)
+
+
+async def test_a_refusal_changes_no_limit_that_was_stated() -> None:
+    permits = Permits(4)
+    permits.refuse()
+    assert (permits.limit, permits.kept, Permits(0).kept) == (4, 1.0, 1.0)
+
+
 @pytest.mark.parametrize("limit", [1, 64, 1000])
 def test_there_are_more_slots_than_permits_so_that_none_is_idle(limit: int) -> None:
     assert slots(limit) > limit

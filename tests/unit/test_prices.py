@@ -11,8 +11,9 @@ from genai_prices.types import Usage as PublicUsage
 from batchord.contract import NO_USAGE, Usage
 from batchord.errors import ConfigError
 from batchord.prices import NANOS_PER_DOLLAR, Price, Prices, Rates, cost_of
+from batchord.providers_file import load_routes
 from batchord.routing import Provider
-from batchord.settings import Settings, load_routes
+from batchord.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,13 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchord.errors import ConfigError
-from batchord.settings import Settings, load_routes, read_settings, require_keys
-
-
-def providers_file(folder: Path, text: str) -> Path:
-    path = folder / "providers.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
+from batchord.settings import Settings, read_settings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,74 +77,3 @@ def test_secrets_in_urls_are_not_shown() -> None:
 def test_the_bytes_are_in_the_data_directory_unless_said_otherwise(tmp_path: Path) -> None:
     assert read_settings(data_dir=tmp_path).blobs_url == (tmp_path.resolve() / "storage").as_uri()
     assert read_settings(data_dir=tmp_path, storage_url="s3://b/p").blobs_url == "s3://b/p"
-
-
-@pytest.mark.parametrize(
-    ("environ", "base_url", "api_key_env"),
-    [
-        ({"OPENAI_BASE_URL": "http://127.0.0.1:8000/v1/"}, "http://127.0.0.1:8000/v1", ""),
-        ({"OPENAI_API_KEY": "sk-1"}, "https://api.openai.com/v1", "OPENAI_API_KEY"),
-        ({"OPENAI_BASE_URL": "http://h/v1", "OPENAI_API_KEY": "sk-1"}, "http://h/v1", "OPENAI_API_KEY"),
-    ],
-)
-def test_the_usual_variables_make_one_provider_of_any_model(
-    environ: dict[str, str], base_url: str, api_key_env: str
-) -> None:
-    routes = load_routes(read_settings(providers=None), environ)
-    provider = routes.providers["openai"]
-    assert (provider.base_url, provider.api_key_env) == (base_url, api_key_env)
-    assert routes.route("any-model") is not None
-
-
-def test_with_no_provider_the_error_says_what_to_set() -> None:
-    with pytest.raises(ConfigError, match=r"--providers FILE.*OPENAI_BASE_URL.*OPENAI_API_KEY"):
-        load_routes(read_settings(providers=None), {})
-
-
-def test_a_providers_file_is_read_in_its_order(tmp_path: Path) -> None:
-    path = providers_file(tmp_path, '[providers.b]\nkind="simulated"\n[providers.a]\nbase_url="http://h/v1"\n')
-    assert list(load_routes(read_settings(providers=path), {}).providers) == ["b", "a"]
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("", "names no provider"),
-        ("[providers]\n", "names no provider"),
-        ("[providers.a", "not valid TOML"),
-        ("[providers]\na = 1\n", r"providers\.a is not a table"),
-        ("[providers.a]\n", r"providers\.a: base_url"),
-        ('[providers.a]\nbase_url="h"\n', r"providers\.a\.base_url: must start with http"),
-        ('[providers.a]\nbase_url="http://h"\nmax_concurency=3\n', r"a\.max_concurency: There is no such setting"),
-        ('[providers.a]\nbase_url="http://h"\nmodels="m"\n', r"a\.models: Input should be a list"),
-        ('[providers.a]\nbase_url="http://h"\nprices={m=1}\n', r"a\.prices\.m: Input should be a table"),
-        ('[providers.a]\nbase_url="http://h"\nheaders="h"\n', r"a\.headers: Input should be a table"),
-        ('[providers.A]\nbase_url="http://h"\n', r"providers\.A\.name"),
-    ],
-)
-def test_a_wrong_providers_file_is_refused_by_file_and_field(tmp_path: Path, text: str, named: str) -> None:
-    path = providers_file(tmp_path, text)
-    with pytest.raises(ConfigError, match=named) as caught:
-        load_routes(read_settings(providers=path), {})
-    assert str(path) in str(caught.value)
-
-
-def test_a_providers_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.toml cannot be read"):
-        load_routes(read_settings(providers=tmp_path / "gone.toml"), {})
-
-
-@pytest.mark.parametrize("field", ["api_key", "api_key_env"])
-def test_a_key_written_into_the_file_is_refused_and_not_shown(tmp_path: Path, field: str) -> None:
-    path = providers_file(tmp_path, f'[providers.a]\nbase_url="http://h"\n{field}="sk-secret"\n')
-    with pytest.raises(ConfigError, match="api_key") as caught:
-        load_routes(read_settings(providers=path), {})
-    assert "sk-secret" not in str(caught.value)
-
-
-def test_the_variable_of_a_key_must_be_set(tmp_path: Path) -> None:
-    path = providers_file(tmp_path, '[providers.a]\nbase_url="http://h"\napi_key_env="A_KEY"\n')
-    routes = load_routes(read_settings(providers=path), {})
-    require_keys(routes, {"A_KEY": "x"})
-    with pytest.raises(ConfigError, match=r"a: the variable A_KEY"):
-        require_keys(routes, {"A_KEY": ""})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -11,6 +13,7 @@ from batchord.state import keys, shares
 from batchord.state.calls import Call
 from batchord.state.shares import Ask, Part
 from tests.unit.fake_state import FakeState, fields, is_documented
+from workers.identity import is_dead, new_name
 
 LIFE_S = 30
 
@@ -100,6 +103,30 @@ def test_providers_are_shared_apart() -> None:
     assert [part.now for part in state.run(shares.take("a", asks, LIFE_S, 1))] == [20, 8]
     take(state, "a", held=0)
     assert state.run(shares.take("b", [Ask("q", 0, 8)], LIFE_S, 1)) == [Part(now=0, due=4)]
+
+
+def test_the_lane_of_some_models_is_shared_like_a_provider_whatever_their_glob_is() -> None:
+    state = FakeState()
+    lane = "p/a model *"
+    asks = [Ask("p", 0, 20), Ask(lane, 0, 4)]
+    assert [part.now for part in state.run(shares.take("a", asks, LIFE_S, 1))] == [20, 4]
+    assert state.run(shares.take("b", [Ask(lane, 0, 4)], LIFE_S, 1)) == [Part(now=0, due=2)]
+    state.run(shares.leave("a", ["p", lane]))
+    assert list(fields(state, keys.SHARES)) == [f"{lane} b"]
+
+
+def test_only_a_worker_whose_process_could_be_seen_from_here_is_found_dead() -> None:
+    own = new_name()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait(timeout=30)
+    head, _, tail = own.rsplit("-", 2)
+    other_place = "0" * 8 if tail[:8] != "0" * 8 else "1" * 8
+    assert is_dead(f"{head}-{ended.pid}-{tail}", own)
+    assert is_dead(new_name(), own)  # of this very pid, so of a process before this one
+    assert not is_dead(own, own)
+    assert not is_dead(f"{head}-1-{tail}", own)
+    assert not is_dead(f"another-{ended.pid}-{tail}", own)
+    assert not is_dead(f"{head}-{ended.pid}-{other_place}{tail[8:]}", own)
 
 
 def test_the_key_is_documented() -> None:

@@ -27,6 +27,7 @@ def line(body: bytes = QUESTION, endpoint: str = CHAT, custom_id: str = "line-1"
     [
         (CHAT, {"messages": [{"role": "user", "content": "a question"}]}),
         (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a question"}]}]}),
+        ("/v1/messages", {"messages": [{"role": "user", "content": "a question"}]}),
         ("/v1/completions", {"prompt": "a question"}),
         ("/v1/responses", {"input": "a question"}),
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "a question"}]}]}),

@@ -13,6 +13,7 @@ from batchord.contract import ENDPOINTS, BatchProblem
 from batchord.validation import Accepted, parse_line, with_model
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 ABSENT = object()
 STRING = "give a string that is unique in the file"
@@ -56,6 +57,7 @@ def test_a_good_line_is_accepted_with_the_exact_bytes_of_its_body() -> None:
         pytest.param(line(custom_id="😀" * 512), id="512 characters, not bytes"),
         pytest.param(body(stream=False), id="stream false"),
         pytest.param(body(stream=None), id="stream null"),
+        pytest.param(body(max_tokens=None), id="no max_tokens of a chat completion"),
         pytest.param(body(messages=[]), id="no messages, which is the provider's to refuse"),
         pytest.param(body(temperature="hot"), id="wrong type of a parameter, which is the provider's to refuse"),
         pytest.param(line()[:-1] + b', "custom_id": "a-2"}', id="repeated key"),
@@ -66,8 +68,8 @@ def test_these_lines_are_good(raw: bytes) -> None:
     accepted(raw, CHAT)
 
 
-@pytest.mark.parametrize("url", sorted(set(ENDPOINTS) - {CHAT}))
-def test_every_endpoint_of_the_contract_is_good_and_needs_no_messages(url: str) -> None:
+@pytest.mark.parametrize("url", sorted(set(ENDPOINTS) - {CHAT, MESSAGES}))
+def test_every_other_endpoint_of_the_contract_is_good_and_needs_no_messages(url: str) -> None:
     assert accepted(body(url, messages=ABSENT)).url == url
     assert accepted(body(url, messages=ABSENT), url).url == url
 
@@ -75,6 +77,10 @@ def test_every_endpoint_of_the_contract_is_good_and_needs_no_messages(url: str) 
 @pytest.mark.parametrize("url", ["/v1/embeddings", "/v1/moderations", "/v1/videos"])
 def test_stream_means_nothing_where_there_is_no_such_parameter(url: str) -> None:
     accepted(body(url, stream=True))
+
+
+def test_a_native_message_is_good_with_its_max_tokens() -> None:
+    assert accepted(body(MESSAGES, max_tokens=0), MESSAGES).url == MESSAGES
 
 
 def test_the_last_of_a_repeated_key_counts() -> None:
@@ -230,8 +236,16 @@ def test_a_value_of_the_wrong_type_is_refused(param: str, value: object, got: st
             "invalid_request",
             "body.messages",
             "Messages parameter is required.",
-            "body.messages: missing; chat completions need a list of messages",
+            "body.messages: missing; give the conversation as a list of messages",
             id="no messages",
+        ),
+        pytest.param(
+            body(MESSAGES),
+            "invalid_request",
+            "body.max_tokens",
+            "Max tokens parameter is required.",
+            "body.max_tokens: missing; say how many tokens the answer may have",
+            id="no max_tokens of a native message",
         ),
     ],
 )
@@ -246,8 +260,9 @@ def test_a_model_that_is_null_or_empty_is_a_missing_one(nothing: str | None) -> 
     assert refused(body(model=nothing)).message == "Model parameter is required."
 
 
-def test_messages_that_are_null_are_missing() -> None:
-    assert refused(body(messages=None)).message == "Messages parameter is required."
+@pytest.mark.parametrize("url", [CHAT, MESSAGES])
+def test_messages_that_are_null_are_missing(url: str) -> None:
+    assert refused(body(url, messages=None)).message == "Messages parameter is required."
 
 
 @pytest.mark.parametrize(
@@ -278,11 +293,12 @@ def test_a_url_that_is_not_the_endpoint_is_refused(url: str, endpoint: str | Non
         ("/v1/completions", "Completions"),
         ("/v1/images/generations", "Images"),
         ("/v1/images/edits", "Images"),
+        (MESSAGES, "Messages"),
     ],
 )
 @pytest.mark.parametrize("stream", [True, 1, "true", {}])
 def test_streaming_is_refused(url: str, name: str, stream: object) -> None:
-    assert refused(body(url, stream=stream)) == BatchProblem(
+    assert refused(body(url, max_tokens=1, stream=stream)) == BatchProblem(
         line=7,
         code="streaming_unsupported",
         param="body.stream",

@@ -27,6 +27,7 @@ class Way:
     provider: str
     model: str
     single_model: bool = False
+    is_named: bool = False
 
 
 def route(model: str) -> Way | None:

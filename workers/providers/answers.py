@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from batchord.contract import NO_USAGE, Usage
+from workers.providers import ratelimits
 from workers.providers.seam import ProviderError, Response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from workers.providers.http1 import Answer
+    from workers.providers.ratelimits import Dialect
 
 _EXCERPT_CHARS: Final = 500
 _MOST_MODELS: Final = 5_000
@@ -21,7 +25,7 @@ _MODEL_CHARS: Final = 200
 _MAX_TOKENS: Final = 2**53  # what a JSON number holds exactly; a count past it is nonsense
 
 
-class _Answer(msgspec.Struct):
+class _Told(msgspec.Struct):
     """The parts of an answer that matter here; results stay undecoded, and all the rest is skipped."""
 
     id: Any = None
@@ -46,21 +50,13 @@ class _Models(msgspec.Struct):
 
 
 _MODELS: Final = msgspec.json.Decoder(_Models)
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(_Told)
 # UnicodeDecodeError is a ValueError; RecursionError is what too deep nesting ends in.
 _NOT_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
-def read_answer(  # noqa: PLR0913 (what an answer is, and when it came)
-    status_code: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    latency_ms: float,
-    ttfb_ms: float,
-    now: float,
-) -> Response:
-    """Read a whole answer; `headers` are looked up by lower-case names, `now` is UTC epoch seconds.
+def read_answer(answer: Answer, now: float, rate_headers: Dialect = "none") -> Response:
+    """Read a whole answer, and its headers on limits in their dialect; `now` is UTC epoch seconds.
 
     A failed Responses object has an `error` and its (empty) `output`: that is the provider's answer, and is kept.
 
@@ -68,28 +64,36 @@ def read_answer(  # noqa: PLR0913 (what an answer is, and when it came)
         ProviderError: a success that is no JSON object (`invalid_response`), or that holds an error and no result
             (`provider_error`).
     """
+    status_code, headers = answer.status_code, answer.headers
     succeeded = 200 <= status_code < 300  # noqa: PLR2004  (the class of success, RFC 9110, section 15)
     try:
-        line, answer = _parse(body)
+        line, told = _parse(answer.body)
     except _NOT_JSON as problem:
         if succeeded:
-            raise ProviderError("invalid_response", _not_an_object(status_code, body)) from problem
-        line, answer = error_body(status_code, _not_an_object(status_code, body)), _Answer()
-    if succeeded and answer.error and not answer.has_result:
-        raise ProviderError("provider_error", _error_message(answer.error), retry_after_s(headers, now))
-    wait_s = None if succeeded else retry_after_s(headers, now)
-    named, usage = request_id(headers, answer.id), usage_of(answer.usage)
-    return Response(status_code, line, named, usage, wait_s, latency_ms, ttfb_ms)
+            raise ProviderError("invalid_response", _not_an_object(answer)) from problem
+        line, told = error_body(status_code, _not_an_object(answer)), _Told()
+    if succeeded and told.error and not told.has_result:
+        raise ProviderError("provider_error", _error_message(told.error), retry_after_s(headers, now))
+    return Response(
+        status_code,
+        line,
+        request_id(headers, told.id),
+        usage_of(told.usage),
+        None if succeeded else retry_after_s(headers, now),
+        answer.latency_ms,
+        answer.ttfb_ms,
+        ratelimits.read(headers, rate_headers, now),
+    )
 
 
-def _parse(body: bytes) -> tuple[bytes, _Answer]:
+def _parse(body: bytes) -> tuple[bytes, _Told]:
     body.decode()  # the JSON decoder does not look at the bytes of what it skips
     line = body.strip()
-    answer = _DECODER.decode(line)
+    told = _DECODER.decode(line)
     # A JSON string holds no raw line break, so any that is left is layout.
     if b"\n" in line or b"\r" in line:
         line = msgspec.json.format(line, indent=-1)
-    return line, answer
+    return line, told
 
 
 def model_names(body: bytes) -> list[str]:
@@ -107,10 +111,10 @@ def error_body(status_code: int, message: str) -> bytes:
     return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": None}})
 
 
-def _not_an_object(status_code: int, body: bytes) -> str:
-    text = " ".join(body[: 4 * _EXCERPT_CHARS].decode(errors="replace").split())[:_EXCERPT_CHARS]
+def _not_an_object(answer: Answer) -> str:
+    text = " ".join(answer.body[: 4 * _EXCERPT_CHARS].decode(errors="replace").split())[:_EXCERPT_CHARS]
     said = f"text that is not a JSON object: {text}" if text else "an empty body."
-    return f"The provider answered HTTP {status_code} with {said}"
+    return f"The provider answered HTTP {answer.status_code} with {said}"
 
 
 def _error_message(error: Any) -> str:
@@ -154,25 +158,31 @@ def _seconds_until(http_date: str, now: float) -> float | None:
 
 
 def usage_of(usage: Any) -> Usage:
-    """Read `usage` in the shape of chat completions (`prompt_tokens`, ...) or of responses (`input_tokens`, ...).
+    """Read `usage` of chat completions (`prompt_tokens`, ...) or of responses and messages (`input_tokens`, ...).
 
-    What is missing or nonsense counts as 0; a missing total is the sum of input and output.
+    What is missing or nonsense counts as 0; a missing total is the sum of input and output. Messages have no total, and
+    do not count among their `input_tokens` what their prompt cache took or gave.
     """
     if not isinstance(usage, dict):
         return NO_USAGE
-    input_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
-    output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
+    input_tokens = count(usage, "prompt_tokens") or count(usage, "input_tokens")
+    output_tokens = count(usage, "completion_tokens") or count(usage, "output_tokens")
+    read_tokens = 0
+    if "total_tokens" not in usage:
+        read_tokens = count(usage, "cache_read_input_tokens")
+        input_tokens += read_tokens + count(usage, "cache_creation_input_tokens")
     input_details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
     output_details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
     return Usage(
         input_tokens=input_tokens,
-        cached_tokens=_count(input_details, "cached_tokens"),
+        cached_tokens=count(input_details, "cached_tokens") or read_tokens,
         output_tokens=output_tokens,
-        reasoning_tokens=_count(output_details, "reasoning_tokens"),
-        total_tokens=_count(usage, "total_tokens") or input_tokens + output_tokens,
+        reasoning_tokens=count(output_details, "reasoning_tokens") or count(output_details, "thinking_tokens"),
+        total_tokens=count(usage, "total_tokens") or input_tokens + output_tokens,
     )
 
 
-def _count(counts: Any, name: str) -> int:
-    count = counts.get(name) if isinstance(counts, dict) else None
-    return count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0
+def count(counts: Any, name: str) -> int:
+    """Give a count by its name; what is missing or nonsense counts as 0."""
+    number = counts.get(name) if isinstance(counts, dict) else None
+    return number if type(number) is int and 0 <= number <= _MAX_TOKENS else 0

@@ -10,8 +10,9 @@ import httpx2
 
 from workers.providers.dial import Dialer
 from workers.providers.head import header_lines
-from workers.providers.http1 import Connection, timed_out
+from workers.providers.http1 import Connection
 from workers.providers.seam import ProviderError
+from workers.providers.time_limits import TimeLimits
 
 if TYPE_CHECKING:
     import ssl
@@ -31,7 +32,8 @@ class Connections:
     """
 
     def __init__(self, config: Provider, base_url: httpx2.URL, headers: Mapping[str, str]) -> None:
-        self._config = config
+        self._limits = TimeLimits(config.timeout_s, config.read_timeout_s)
+        self._connect_timeout_s = config.connect_timeout_s
         self._host = base_url.raw_host.decode()
         self._tls = _tls() if base_url.scheme == "https" else None
         self._dialer = Dialer(self._host, base_url.port or (443 if self._tls else 80))
@@ -84,10 +86,10 @@ class Connections:
             async with asyncio.timeout(self._left_s(began_at)):
                 await self._slots.acquire()
         except TimeoutError:
-            raise timed_out(self._config.timeout_s) from None
+            raise self._limits.over() from None
 
     def _left_s(self, began_at: float) -> float:
-        return began_at + self._config.timeout_s - time.monotonic()
+        return began_at + self._limits.total_s - time.monotonic()
 
     def _take_idle(self) -> Connection | None:
         while self._idle:
@@ -125,14 +127,15 @@ class Connections:
 
     async def _connect(self, began_at: float) -> Connection:
         left_s = self._left_s(began_at)
-        limit_s = min(left_s, self._config.connect_timeout_s)
+        limit_s = min(left_s, self._connect_timeout_s)
         try:
             async with asyncio.timeout(limit_s):
                 connection = await self._open_connection()
         except TimeoutError:
             if limit_s == left_s:
-                raise timed_out(self._config.timeout_s) from None
-            raise _unreachable(f"it took no connection within {limit_s:g} s.") from None
+                raise self._limits.over() from None
+            reason = f"it took no connection within {limit_s:g} s; if it needs longer, raise its connect_timeout_s."
+            raise _unreachable(reason) from None
         except OSError as error:
             raise _unreachable(str(error) or type(error).__name__) from error
         if self._is_closed:
@@ -144,7 +147,7 @@ class Connections:
         connected = await self._dialer.dial()
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(self._config.timeout_s, self._open),
+                lambda: Connection(self._limits, self._open),
                 sock=connected,
                 ssl=self._tls,
                 server_hostname=self._host if self._tls else None,
@@ -167,7 +170,7 @@ class Connections:
 
 
 def _unreachable(reason: str) -> ProviderError:
-    return ProviderError("connection_error", f"The provider could not be reached: {reason}")
+    return ProviderError("connection_error", f"The provider could not be reached: {reason}", is_unsent=True)
 
 
 def _tls() -> ssl.SSLContext:

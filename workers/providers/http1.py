@@ -6,12 +6,15 @@ import asyncio
 import select
 import time
 from collections.abc import Mapping
-from typing import Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgspec
 
 from workers.providers.reader import AnswerReader
 from workers.providers.seam import ProviderError
+
+if TYPE_CHECKING:
+    from workers.providers.time_limits import TimeLimits
 
 _PIECE_BYTES: Final = 256 * 1024
 
@@ -33,20 +36,21 @@ Outcome: TypeAlias = Answer | ProviderError
 
 
 class Connection(asyncio.Protocol):
-    """A connection for one request at a time, each with `timeout_s` until the last byte of its answer.
+    """A connection for one request at a time, each of which has the same limits to its time.
 
     It is in the set `among` for as long as it is open. Whoever uses it looks at `is_reusable` after each answer.
     """
 
-    def __init__(self, timeout_s: float, among: set[Connection]) -> None:
+    def __init__(self, limits: TimeLimits, among: set[Connection]) -> None:
         self.idle_since = 0.0
         self.lost = asyncio.Event()
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._among = among
         self._reader = AnswerReader()
         self._answered: asyncio.Future[Outcome] | None = None
         self._resumed: asyncio.Future[None] | None = None
-        self._began_at = self._headed_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._began_at = self._headed_at = self._moved_at = 0.0
 
     @property
     def is_reusable(self) -> bool:
@@ -65,13 +69,15 @@ class Connection(asyncio.Protocol):
             ProviderError: no whole answer of bounded size came in time.
         """
         if self._transport.is_closing():
-            raise ProviderError("connection_error", "The provider closed the connection before the request.")
+            message = "The provider closed the connection before the request."
+            raise ProviderError("connection_error", message, is_unsent=True)
         loop = asyncio.get_running_loop()
         self._reader.begin()
         answered: asyncio.Future[Outcome] = loop.create_future()
         self._answered = answered
         self._began_at, self._headed_at = began_at, 0.0
-        timer = loop.call_later(began_at + self._timeout_s - time.monotonic(), self._expire)
+        self._moved_at = now = time.monotonic()
+        self._timer = loop.call_later(self._limits.next_at(began_at, now) - now, self._look_at_time)
         try:
             if len(body) <= _PIECE_BYTES:
                 self._transport.write(head + body)
@@ -79,7 +85,7 @@ class Connection(asyncio.Protocol):
                 await self._write_in_pieces(head, memoryview(body), answered)
             outcome = await answered
         finally:
-            timer.cancel()
+            self._timer.cancel()
         if isinstance(outcome, ProviderError):
             raise outcome
         return outcome
@@ -94,9 +100,17 @@ class Connection(asyncio.Protocol):
                 self._reader.keeps_alive = False
                 return
             self._transport.write(body[start : start + _PIECE_BYTES])
+            self._moved_at = time.monotonic()
 
-    def _expire(self) -> None:
-        self._break(timed_out(self._timeout_s))
+    def _look_at_time(self) -> None:
+        """Break off if a limit is reached; look again when the next one can be, if something moved meanwhile."""
+        now = time.monotonic()
+        error = self._limits.reached(self._began_at, self._moved_at, now)
+        if error:
+            self._break(error)
+        else:
+            after_s = self._limits.next_at(self._began_at, self._moved_at) - now
+            self._timer = asyncio.get_running_loop().call_later(after_s, self._look_at_time)
 
     def _break(self, error: ProviderError) -> None:
         self._finish(error)
@@ -132,8 +146,9 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._reader.feed(data)
+            self._moved_at = time.monotonic()
             if self._reader.is_headed and not self._headed_at:
-                self._headed_at = time.monotonic()
+                self._headed_at = self._moved_at
             if self._reader.is_whole:
                 self._finish_whole()
         except ProviderError as error:
@@ -168,8 +183,3 @@ class Connection(asyncio.Protocol):
         resumed, self._resumed = self._resumed, None
         if resumed and not resumed.done():
             resumed.set_result(None)
-
-
-def timed_out(timeout_s: float) -> ProviderError:
-    """Give the error of a request whose time is over."""
-    return ProviderError("request_timeout", f"The provider did not answer within {timeout_s:g} s.")

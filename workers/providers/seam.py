@@ -44,7 +44,8 @@ class StatedLimit:
 class Response:
     """An HTTP answer of any status: `body` is always one line that holds one JSON object.
 
-    `latency_ms` is from the sending to the answer's last byte, `ttfb_ms` to the arrival of its headers.
+    `latency_ms` is from the sending to the answer's last byte, `ttfb_ms` to the arrival of its headers. `is_unsent`
+    says that the answer is batchord's own: the request could not be put to this provider, which knows nothing of it.
     """
 
     status_code: int
@@ -55,6 +56,7 @@ class Response:
     latency_ms: float
     ttfb_ms: float
     stated: tuple[StatedLimit, ...] = ()
+    is_unsent: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -63,13 +65,19 @@ class Response:
 
 
 class ProviderError(BatchordError):
-    """There is no answer to keep: none came, it came broken, or a success turned out to hold an error."""
+    """There is no answer to keep: none came, it came broken, or a success turned out to hold an error.
 
-    def __init__(self, code: ErrorCode, message: str, retry_after_s: float | None = None) -> None:
+    `is_unsent` says that no byte of the request can have reached the provider.
+    """
+
+    def __init__(
+        self, code: ErrorCode, message: str, retry_after_s: float | None = None, *, is_unsent: bool = False
+    ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
         self.message = message
         self.retry_after_s = retry_after_s
+        self.is_unsent = is_unsent
 
 
 class ProviderClient(Protocol):

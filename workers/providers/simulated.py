@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 
 from workers.providers.answers import error_body, read_answer
+from workers.providers.http1 import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,7 +62,7 @@ class SimulatedProvider:
         request_id = f"req_simulated_{_digest(request.custom_id)}"
         latency_ms = (time.perf_counter() - started) * 1000
         headers, ttfb_ms = {"x-request-id": request_id}, latency_ms * _FIRST_BYTE_SHARE
-        return read_answer(status_code, headers, body, latency_ms=latency_ms, ttfb_ms=ttfb_ms, now=time.time())
+        return read_answer(Answer(status_code, headers, body, latency_ms, ttfb_ms), time.time())
 
     def _answer(self, request: Request) -> tuple[int, bytes]:
         if self._fails(request):
@@ -124,6 +125,19 @@ def _response(asked: _Asked, line: str) -> dict[str, Any]:
     }
 
 
+def _native_message(asked: _Asked, line: str) -> dict[str, Any]:
+    said = _text(asked.messages[-1].content) if asked.messages else ""
+    return {
+        "id": f"msg_{line}",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": _reply(said)}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": _input_usage(said, _reply(said)),
+    }
+
+
 def _embeddings(asked: _Asked, _line: str) -> dict[str, Any]:
     texts = _inputs(asked.input)
     vectors = [_vector(text, asked.dimensions) for text in texts]
@@ -151,6 +165,7 @@ _ANSWERS: Final[dict[str, Callable[[_Asked, str], dict[str, Any]]]] = {
     "/v1/responses": _response,
     "/v1/embeddings": _embeddings,
     "/v1/moderations": _moderations,
+    "/v1/messages": _native_message,
 }
 
 

@@ -4,11 +4,11 @@
 --       Redis, 5 from how many strikes on a line is suspect and 6 poisoned, then the lines' indices
 -- Gives for each index: 'send', 'suspect' (send it alone), 'poisoned' (fail it), 'recorded' (it has an outcome, or the
 --       shard is sealed), 'claimed' (another living worker sends it), 'unsure' (another worker claimed it and is silent,
---       but this one cannot call it dead yet: ask again), 'cancelled' or 'expired' (record that instead).
+--       but this one cannot call it dead yet: ask again), 'cancelled', 'expired' or 'over_budget' (record that instead).
 --       A strike is a worker's death while it sent the line: a claim is taken over that it has not given up.
 -- Atomic, so that a message delivered twice is sent once: the second reader finds the claim of the first.
 local worker, claim_s, answers, claimed = ARGV[1], tonumber(ARGV[2]), {}, {}
-local batch = redis.call('HMGET', KEYS[1], 'status', 'expires_at')
+local batch = redis.call('HMGET', KEYS[1], 'status', 'expires_at', 'max_cost', 'cost')
 local is_open, judges = redis.call('EXISTS', KEYS[2]) == 1, may_judge(ARGV[3], ARGV[4], claim_s)
 
 local function refusal(owner)
@@ -34,6 +34,7 @@ for i = 7, #ARGV do
   elseif answer then -- it stays
   elseif batch[1] == 'cancelling' then answer = 'cancelled'
   elseif batch[1] ~= 'in_progress' or now >= tonumber(batch[2]) then answer = 'expired'
+  elseif batch[3] and tonumber(batch[4] or '0') >= tonumber(batch[3]) then answer = 'over_budget'
   else answer = claim(ARGV[i], owner) end
   answers[#answers + 1] = answer
 end

@@ -36,7 +36,12 @@ local function count(i)
   if ARGV[i + 9] ~= '' then
     add(tally, 'latency:' .. ARGV[i + 9], 1)
     add(tally, 'ttfb:' .. ARGV[i + 10], 1)
-    if ARGV[i + 8] == '' then add(tally, 'unpriced', 1) else add(tally, 'cost', tonumber(ARGV[i + 8])) end
+    if ARGV[i + 8] == '' then
+      add(tally, 'unpriced', 1)
+    else
+      add(tally, 'cost', tonumber(ARGV[i + 8]))
+      add(sums, 'cost', tonumber(ARGV[i + 8]))
+    end
   end
 end
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+OVER = "The provider did not answer within {} s; if it needs longer, raise its timeout_s."
+
 
 @dataclass
 class Call:

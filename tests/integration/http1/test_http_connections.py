@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from batchord.errors import ConfigError
-from tests.integration.http1.origin import Call, line, opened, origin, refusal, sent, until, usual
+from tests.integration.http1.origin import OVER, Call, line, opened, origin, refusal, sent, until, usual
 from workers.providers import ProviderClient, connections, dial
 from workers.providers.dial import dial_first
 from workers.providers.openai import OpenAIProvider
@@ -176,7 +176,7 @@ async def _silent(_call: Call) -> None:
 async def test_a_time_that_is_over_closes_the_connection() -> None:
     async with origin(_silent) as server, opened(server.url, timeout_s=0.05) as client:
         error = await refusal(client, line())
-        assert (error.code, error.message) == ("request_timeout", "The provider did not answer within 0.05 s.")
+        assert (error.code, error.message) == ("request_timeout", OVER.format("0.05"))
         assert not open_connections(client) or open_connections(client)[0]._transport.is_closing()
 
 

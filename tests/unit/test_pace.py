@@ -1,0 +1,412 @@
+"""Requests go at the rates that hold, whatever the workers do: in virtual time, with the real scripts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from batchord.errors import BatchordError, StateUnavailableError
+from batchord.routing import ModelLimits, Provider
+from tests.unit import virtual_time
+from tests.unit.virtual_time import ClockedState, VirtualLoop
+from workers.pace import Pace
+from workers.providers.seam import StatedLimit
+from workers.rates import Rates
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from batchord.state.calls import Call
+
+T = TypeVar("T")
+MINUTE_S = 60
+
+
+def provider(**limits: Any) -> Provider:
+    return Provider(name="p", base_url="http://p", **limits)
+
+
+def requests(limit: float) -> StatedLimit:
+    return StatedLimit("requests", MINUTE_S, limit)
+
+
+class Fleet:
+    """Some workers' paces for one provider, each `round_trip_s` away from Redis, and when their requests went out."""
+
+    def __init__(self, of: Provider, workers: int = 1, round_trip_s: float = 0.002) -> None:
+        self.state = ClockedState()
+        self.round_trip_s = round_trip_s
+        self.trouble: BatchordError | None = None
+        self.calls = 0
+        self.sent: list[tuple[float, int]] = []
+        self._epoch = self.state.now
+        self.paces = [Pace(of, self.run) for _ in range(workers)]
+
+    async def run(self, call: Call[T]) -> T:
+        self.calls += 1
+        await asyncio.sleep(self.round_trip_s / 2)
+        if self.trouble:
+            raise self.trouble
+        self.state.now = self._epoch + asyncio.get_running_loop().time()
+        answer = self.state.run(call)
+        await asyncio.sleep(self.round_trip_s / 2)
+        return answer
+
+    async def send(self, worker: int = 0, tokens: int = 1, model: str = "m") -> None:
+        await self.paces[worker].turn(model, tokens)
+        self.sent.append((asyncio.get_running_loop().time(), tokens))
+
+    async def send_all(self, lines: int, tokens: int = 1) -> None:
+        await asyncio.gather(*(self.send(number % len(self.paces), tokens) for number in range(lines)))
+
+    def set_back(self, seconds: float) -> None:
+        """Set the clock of Redis back."""
+        self._epoch -= seconds
+
+    @property
+    def times(self) -> list[float]:
+        return [time for time, _ in self.sent]
+
+    @property
+    def gaps(self) -> list[float]:
+        return [later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)]
+
+    def most_in_a_minute(self) -> int:
+        return max(sum(n for at, n in self.sent if begin <= at < begin + MINUTE_S) for begin in self.times)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pace in self.paces:
+            await pace.aclose()
+
+
+def play(scene: Coroutine[Any, Any, None]) -> None:
+    async def main() -> None:
+        await scene
+
+    virtual_time.run(main)
+
+
+def test_where_nothing_is_limited_nobody_waits() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(rate_headers="none")) as fleet:
+            assert fleet.paces[0].is_free("m")
+            await fleet.send_all(100)
+            assert (fleet.times, fleet.calls) == ([0.0] * 100, 0)
+
+    play(scene())
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("limits", [{"requests_per_minute": 6_000}, {"tokens_per_minute": 600_000}])
+def test_a_rate_is_used_up_evenly_and_redis_asked_seldom(workers: int, limits: dict[str, int]) -> None:
+    async def scene() -> None:
+        async with Fleet(provider(rate_headers="none", **limits), workers) as fleet:
+            await fleet.send_all(500, tokens=100)
+            assert fleet.times[-1] - fleet.times[0] == pytest.approx(5 / 0.99, rel=0.01)
+            assert min(fleet.gaps) >= 0.01 - fleet.round_trip_s
+            assert fleet.calls < 25 * workers
+
+    play(scene())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_long_way_to_redis_leaves_no_holes(workers: int) -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=6_000), workers, round_trip_s=0.1) as fleet:
+            await fleet.send_all(500)
+            assert fleet.times[-1] - fleet.times[0] == pytest.approx(5 / 0.99, rel=0.01)
+
+    play(scene())
+
+
+@pytest.mark.parametrize("seconds", [1_000, -1_000])
+def test_a_clock_of_redis_that_jumps_neither_stops_nor_speeds_anybody(seconds: float) -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=600)) as fleet:
+            await fleet.send_all(10)
+            fleet.set_back(seconds)
+            await fleet.send_all(10)
+            assert fleet.times[-1] == pytest.approx(1.9 / 0.99, abs=0.5)
+            assert sorted(fleet.gaps)[1] >= 0.09
+
+    play(scene())
+
+
+def test_first_come_first_served() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=600)) as fleet:
+            await asyncio.gather(*(fleet.send(tokens=number) for number in range(30)))
+            assert [tokens for _, tokens in fleet.sent] == list(range(30))
+
+    play(scene())
+
+
+def test_who_waits_for_a_slow_rate_knows_when_to_wake() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=2, rate_headers="none"), workers=4) as fleet:
+            await fleet.send_all(12)
+            assert fleet.times[-1] == pytest.approx(11 * 30 / 0.99, abs=1)
+            assert fleet.calls <= 12 * 4
+
+    play(scene())
+
+
+def test_a_slow_model_holds_up_no_other() -> None:
+    async def scene() -> None:
+        limits = {"slow": ModelLimits(requests_per_minute=6)}
+        async with Fleet(provider(requests_per_minute=600, limits=limits)) as fleet:
+            slow = [asyncio.create_task(fleet.send(model="slow")) for _ in range(3)]
+            await asyncio.gather(*(fleet.send(model="m") for _ in range(100)))
+            assert fleet.times[-1] == pytest.approx(10, abs=0.5)
+            await asyncio.gather(*slow)
+            assert fleet.times[-1] == pytest.approx(20, abs=0.5)
+
+    play(scene())
+
+
+def test_who_is_cancelled_leaves_no_gap() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=600)) as fleet:
+            tasks = [asyncio.create_task(fleet.send()) for _ in range(60)]
+            await asyncio.sleep(0.25)
+            for task in tasks[5:30]:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert len(fleet.sent) == 35
+            assert max(fleet.gaps) == pytest.approx(0.1 / 0.99, abs=0.01)
+
+    play(scene())
+
+
+def test_times_that_were_reserved_are_not_used_after_a_pause() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=6_000)) as fleet:
+            lines = asyncio.create_task(fleet.send_all(100))
+            await asyncio.sleep(0.1)
+            sent = len(fleet.sent)
+            fleet.paces[0].void()
+            await asyncio.sleep(0.2)
+            assert len(fleet.sent) <= sent + 1
+            await lines
+            assert min(fleet.gaps) >= 0.009
+
+    play(scene())
+
+
+def test_an_answer_on_its_way_during_a_pause_is_not_used_either() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=60), round_trip_s=0.2) as fleet:
+            line = asyncio.create_task(fleet.send())
+            await asyncio.sleep(0.15)
+            fleet.paces[0].void()
+            await line
+            assert fleet.times[0] >= 1
+
+    play(scene())
+
+
+def test_a_process_that_stood_still_makes_no_burst() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=6_000)) as fleet:
+            lines = asyncio.create_task(fleet.send_all(200))
+            await asyncio.sleep(0.1)
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.advance(10)
+            woken_at = loop.time()
+            await asyncio.sleep(0.2)
+            assert sum(time >= woken_at for time in fleet.times) <= 21
+            await lines
+            assert len(fleet.sent) == 200
+
+    play(scene())
+
+
+@pytest.mark.parametrize(("used", "next_at"), [(50, 0.5), (200, 2.0), (100, 1.0)])
+def test_the_tokens_that_were_used_count_in_the_end(used: int, next_at: float) -> None:
+    async def scene() -> None:
+        async with Fleet(provider(tokens_per_minute=60 * 10_000)) as fleet:
+            await asyncio.gather(*(fleet.send(tokens=100) for _ in range(100)))
+            for _ in range(100):
+                fleet.paces[0].settle("m", 100, used)
+            begin = fleet.times[-1]
+            await fleet.send(tokens=100)
+            assert fleet.times[-1] - begin == pytest.approx(max(0.0, next_at - 1) / 0.99 + 0.01, abs=0.02)
+
+    play(scene())
+
+
+def test_a_correction_reaches_the_fleet_though_nothing_more_is_sent() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(tokens_per_minute=6_000), workers=2) as fleet:
+            await fleet.send(0, tokens=100)
+            fleet.paces[0].settle("m", 100, 1_000)
+            await asyncio.sleep(1.1)
+            await fleet.send(1, tokens=1)
+            assert fleet.times[-1] == pytest.approx(10.1, abs=0.2)
+
+    play(scene())
+
+
+def test_what_takes_more_than_a_minutes_limit_goes_all_the_same_and_the_rest_waits() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(tokens_per_minute=1_000)) as fleet:
+            await fleet.send(tokens=3_000)
+            await fleet.send(tokens=1)
+            assert fleet.times == pytest.approx([0, 180 / 0.99], abs=0.1)
+
+    play(scene())
+
+
+def test_what_an_answer_states_holds_here_at_once_and_in_the_fleet_soon() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(), workers=2) as fleet:
+            assert fleet.paces[1].is_free("m")
+            await asyncio.sleep(0.5)
+            fleet.paces[0].learn("m", [requests(60)])
+            assert not fleet.paces[0].is_free("m")
+            assert fleet.paces[0].is_free("another")
+            await asyncio.sleep(2.1)
+            assert not fleet.paces[1].is_free("m")
+            assert fleet.paces[1].rates() == Rates(60, None)
+            await fleet.send_all(6)
+            assert min(fleet.gaps) >= 1
+
+    play(scene())
+
+
+def test_a_limit_that_is_stated_again_and_again_costs_nothing() -> None:
+    async def scene() -> None:
+        async with Fleet(provider()) as fleet:
+            fleet.paces[0].learn("m", [requests(60)])
+            await asyncio.sleep(0.1)
+            calls = fleet.calls
+            for _ in range(1_000):
+                fleet.paces[0].learn("m", [requests(60)])
+            await asyncio.sleep(1)
+            assert fleet.calls == calls == 1
+
+    play(scene())
+
+
+def test_a_limit_that_changes_is_followed_and_one_that_changes_all_the_time_makes_few_commands() -> None:
+    async def scene() -> None:
+        async with Fleet(provider()) as fleet:
+            for number in range(1_000):
+                fleet.paces[0].learn("m", [requests(60 + number % 2)])
+                await asyncio.sleep(0.01)
+            assert fleet.paces[0].rates().requests_per_minute == 61
+            assert fleet.calls < 50
+
+    play(scene())
+
+
+def test_a_stated_limit_wins_unless_the_provider_says_a_lower_one() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=60)) as fleet:
+            fleet.paces[0].learn("high", [requests(6_000)])
+            fleet.paces[0].learn("low", [requests(6)])
+            await asyncio.gather(*(fleet.send(model="high") for _ in range(3)))
+            assert min(fleet.gaps) >= 1
+            await asyncio.gather(*(fleet.send(model="low") for _ in range(2)))
+            assert fleet.gaps[-1] >= 10
+
+    play(scene())
+
+
+def test_no_number_of_models_fills_the_memory() -> None:
+    async def scene() -> None:
+        async with Fleet(provider()) as fleet:
+            for number in range(3_000):
+                fleet.paces[0].learn(f"m{number}", [requests(60)])
+                fleet.paces[0].is_free(f"m{number}")
+            assert not fleet.paces[0].is_free("m0")
+            assert fleet.paces[0].is_free("m2999")
+            fleet.paces[0].learn("m" * 1_000, [requests(60)])
+            assert fleet.paces[0].is_free("m" * 1_000)
+
+    play(scene())
+
+
+def test_a_provider_that_nobody_uses_costs_nothing() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=60)) as fleet:
+            await fleet.send_all(3)
+            await asyncio.sleep(100)
+            calls = fleet.calls
+            await asyncio.sleep(1_000)
+            assert fleet.calls == calls
+
+    play(scene())
+
+
+def test_lines_wait_while_redis_is_away() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=6_000)) as fleet:
+            fleet.trouble = StateUnavailableError("away")
+            lines = asyncio.create_task(fleet.send_all(10))
+            await asyncio.sleep(20)
+            assert fleet.sent == []
+            fleet.trouble = None
+            await lines
+            assert len(fleet.sent) == 10
+
+    play(scene())
+
+
+def test_who_waits_hears_that_redis_refuses_for_good() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(requests_per_minute=60, rate_headers="none")) as fleet:
+            fleet.trouble = BatchordError("refused")
+            with pytest.raises(BatchordError, match="refused"):
+                await fleet.send_all(3)
+            fleet.trouble = None
+            await fleet.send()
+
+    play(scene())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    limit=st.sampled_from([1, 3, 20, 60, 150]),
+    by_tokens=st.booleans(),
+    steps=st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from(["send", "send", "send", "cancel", "void", "clock back"]),
+            st.floats(0, 20),
+        ),
+        max_size=25,
+    ),
+)
+def test_no_minute_ever_sees_more_than_the_limit(
+    limit: int, by_tokens: bool, steps: list[tuple[int, str, float]]
+) -> None:
+    async def scene() -> None:
+        limits = {"tokens_per_minute": limit * 10} if by_tokens else {"requests_per_minute": limit}
+        async with Fleet(provider(rate_headers="none", **limits), workers=3, round_trip_s=0) as fleet:
+            lines: list[asyncio.Task[None]] = []
+            for worker, step, pause_s in steps:
+                if step == "send":
+                    lines += [asyncio.create_task(fleet.send(worker, 10 if by_tokens else 1)) for _ in range(20)]
+                elif step == "cancel" and lines:
+                    lines[len(lines) // 2].cancel()
+                elif step == "void":
+                    fleet.paces[worker].void()
+                elif step == "clock back":
+                    fleet.set_back(pause_s)
+                await asyncio.sleep(pause_s)
+            await asyncio.wait([*lines, asyncio.create_task(asyncio.sleep(120))], timeout=120)
+            for line in lines:
+                line.cancel()
+            await asyncio.gather(*lines, return_exceptions=True)
+            assert not fleet.sent or fleet.most_in_a_minute() <= limit * (10 if by_tokens else 1)
+
+    play(scene())
