@@ -32,7 +32,8 @@ class Terms:
     """What a client asks of a new batch besides its input.
 
     Where `endpoint` is None the first request says it. Produced files are kept for ever, or else for
-    `output_expires_after_s` seconds. At a cost of `max_cost` dollars nothing more is sent.
+    `output_expires_after_s` seconds. At a cost of `max_cost` dollars nothing more is sent. `dedupe` says whether requests of
+    the same body are sent once for all of them; if it is None, those of temperature 0 are.
     """
 
     endpoint: str | None
@@ -40,6 +41,7 @@ class Terms:
     metadata: Mapping[str, str] | None = None
     output_expires_after_s: int | None = None
     max_cost: float | None = None
+    dedupe: bool | None = None
 
     def check(self, windows: Sequence[str] = ()) -> None:
         """See to it that the contract allows all of it.
@@ -72,6 +74,7 @@ class Terms:
             metadata=None if self.metadata is None else dict(self.metadata),
             output_expires_after_s=self.output_expires_after_s,
             max_cost_nanos=max_cost_nanos(self.max_cost),
+            dedupe=self.dedupe,
         )
 
 

@@ -1,6 +1,6 @@
 """How a shard's parts are written: one line of JSON for each line, its number first, so that parts can be merged.
 
-An input part begins with a header, then has `[line, custom_id, body, is_named]`; output and error parts have
+An input part begins with a header, then has `[line, custom_id, body, is_named, original]`; output and error parts have
 `[line, {the contract's line}, {what was tried}]`.
 """
 
@@ -27,16 +27,26 @@ class Header(msgspec.Struct, frozen=True):
     endpoint: str
 
 
+class Original(msgspec.Struct, frozen=True, array_like=True):
+    """The first line that asks for something: its shard's number and its index there, and its number in the input."""
+
+    shard: int
+    index: int
+    line: int
+
+
 class PlannedLine(msgspec.Struct, frozen=True, array_like=True):
     """A line as the plan leaves it: `body` is what the provider gets, to the byte, if it has no other name for the model.
 
-    `is_named` says that the line itself named its provider.
+    `is_named` says that the line itself named its provider. One that has an `original` at the same provider asks for the
+    same, and may take its answer.
     """
 
     line: int
     custom_id: str
     body: msgspec.Raw
     is_named: bool = False
+    original: Original | None = None
 
 
 class PartLine(msgspec.Struct, frozen=True, array_like=True):
@@ -61,10 +71,14 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """What was tried for a line, in order; `provider` is the one that was asked last."""
+    """What was tried for a line, in order; `provider` is the one that was asked last.
+
+    Nothing was for a copy: it took the answer of the line with the number `copy_of`.
+    """
 
     provider: str
     attempts: Sequence[Attempt] = ()
+    copy_of: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Attempted(msgspec.Struct):
@@ -100,9 +114,9 @@ def encode_header(endpoint: str) -> bytes:
     return msgspec.json.encode(Header(endpoint)) + b"\n"
 
 
-def encode_planned(line: int, custom_id: str, body: bytes, *, is_named: bool = False) -> bytes:
+def encode_planned(line: PlannedLine) -> bytes:
     """Give one line of an input part."""
-    return msgspec.json.encode(PlannedLine(line, custom_id, msgspec.Raw(body), is_named)) + b"\n"
+    return msgspec.json.encode(line) + b"\n"
 
 
 def encode_outcome(batch_id: str, planned: PlannedLine, result: Answer | LineError, trace: Trace) -> bytes:

@@ -146,7 +146,7 @@ class Condition:
         self._look()
 
     def close(self) -> None:
-        """Tell and do no more."""
+        """Tell Redis no more, nor let anybody go."""
         self._news.close()
         self._look_again_at(None)
 

@@ -128,7 +128,8 @@ class Context:
         """
         name, is_learned = provider.name, provider.max_concurrency is None
         for lane in lanes(provider).keys() - self.permits.keys():
-            self.permits[lane] = Permits(0, gradual=is_learned and lane == name)
+            self.permits[lane] = Permits(0)
+        self.permits[name].is_gradual = is_learned
         former = self.gates.get(name)
         if former is None:
             self.samples[name] = Samples(self.permits[name])

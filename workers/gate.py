@@ -171,13 +171,11 @@ class Gate:
         return Passage(self, model, len(body), tuple(taken), is_probe=is_probe)
 
     async def _turn(self, passage: Passage, body: bytes) -> None:
-        tokens = self.estimates.of(passage.model, body)
         try:
-            await self.pace.turn(passage.model, tokens)
+            passage.tokens = await self.pace.turn(passage.model, lambda: self.estimates.of(passage.model, body))
         except BaseException:
             passage.leave()
             raise
-        passage.tokens = tokens
 
     def _lanes(self, model: str) -> list[Permits]:
         own = self.permits[self.provider.name]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchord.shard_file import encode_header, encode_planned
+import msgspec
+
+from batchord.shard_file import Original, PlannedLine, encode_header, encode_planned
 from batchord.state.keys import ROUND_SHARDS, Shard
 from batchord.storage import paths
+from workers.originals import Originals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
 
     from batchord.contract import BatchObject
     from batchord.validation import Accepted
@@ -17,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class LaidShards:
-    """The shards being laid: the open one of each provider, and how many lines each full one has."""
+    """The shards being laid: the open one of each provider, and how many lines each full one has; a context manager."""
 
     def __init__(self, context: Context, batch: BatchObject) -> None:
         self._context = context
         self._batch = batch
+        self._originals = Originals(batch.dedupe)
         self._open: dict[str, list[bytes]] = {}
         self._bytes: dict[str, int] = {}
         self.lines: dict[str, list[int]] = {}
@@ -33,19 +39,26 @@ class LaidShards:
             await self._add(line)
 
     async def _add(self, line: Accepted) -> None:
-        settings, encoded = (
-            self._context.settings,
-            encode_planned(line.line, line.custom_id, line.body, is_named=line.is_named),
-        )
-        lines = self._open.setdefault(line.provider, [])
-        size_bytes = self._bytes.get(line.provider, 0) + len(encoded)
-        if lines and (len(lines) >= settings.shard_lines or size_bytes > settings.shard_bytes):
-            await self._write(line.provider, line.url)
-            size_bytes = len(encoded)
-        self._open[line.provider].append(encoded)
-        self._bytes[line.provider] = size_bytes
+        planned = PlannedLine(line.line, line.custom_id, msgspec.Raw(line.body), line.is_named)
+        encoded = encode_planned(planned)
+        lines = await self._with_room(line, len(encoded))
+        own = Original(self._number(line.provider), len(lines), line.line)
+        if original := self._originals.of(line, own):
+            encoded = encode_planned(msgspec.structs.replace(planned, original=original))
+        lines.append(encoded)
         if len(self.models) < 2:  # noqa: PLR2004 (one is the batch's model, two are none)
             self.models.add(line.model)
+
+    async def _with_room(self, line: Accepted, size_bytes: int) -> list[bytes]:
+        """Give the open shard for a line, a new one if it would be too large with it."""
+        settings, provider = self._context.settings, line.provider
+        lines = self._open.setdefault(provider, [])
+        total_bytes = self._bytes.get(provider, 0) + size_bytes
+        if lines and (len(lines) >= settings.shard_lines or total_bytes > settings.shard_bytes):
+            await self._write(provider, line.url)
+            total_bytes = size_bytes
+        self._bytes[provider] = total_bytes
+        return self._open[provider]
 
     async def close(self, endpoint: str) -> None:
         """Write the shards that are not full."""
@@ -53,10 +66,20 @@ class LaidShards:
             if lines:
                 await self._write(provider, endpoint)
 
+    def _number(self, provider: str) -> int:
+        """Give the number of a provider's open shard."""
+        return self._batch.round * ROUND_SHARDS + len(self.lines.get(provider, ()))
+
     async def _write(self, provider: str, endpoint: str) -> None:
-        written = self.lines.setdefault(provider, [])
-        number = self._batch.round * ROUND_SHARDS + len(written)
-        path = paths.shard_part(Shard(self._batch.id, provider, number), "input")
+        path = paths.shard_part(Shard(self._batch.id, provider, self._number(provider)), "input")
         await self._context.blobs.put(path, b"".join([encode_header(endpoint), *self._open[provider]]))
-        written.append(len(self._open[provider]))
+        self.lines.setdefault(provider, []).append(len(self._open[provider]))
         self._open[provider] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._originals.close()

@@ -64,9 +64,12 @@ class News:
         self._tell_redis = tell_redis
         self._untold: dict[type[Event], Event] = {}
         self._teller: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def tell(self, event: Event) -> None:
         """Tell an event soon; with one of its kind that is not told yet, as one."""
+        if self._is_closed:
+            return
         former = self._untold.pop(type(event), None)
         self._untold[type(event)] = joined(former, event) if former else event
         if isinstance(event, Answered):
@@ -92,6 +95,7 @@ class News:
 
     def close(self) -> None:
         """Tell no more."""
+        self._is_closed = True
         if self._teller is not None:
             self._teller.cancel()
 

@@ -13,7 +13,7 @@ from workers.rates import NO_RATES, Rates, in_force, lane_of, rates_stated
 from workers.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from batchord.routing import Provider
     from workers.providers.seam import StatedLimit
@@ -51,14 +51,16 @@ class Pace:
         self._listen()
         return self._lane(model) is None
 
-    async def turn(self, model: str, tokens: int) -> None:
-        """Return when a request of so many tokens may be sent; first come, first served among the lane's models."""
+    async def turn(self, model: str, tokens: Callable[[], int]) -> int:
+        """Return when a request may be sent, with the tokens that it took; first come, first served in a lane.
+
+        `tokens` estimates how many it needs, as late as can be. Where nothing is limited, it takes none.
+        """
         lane = None if self.is_free(model) else self._lane(model)
-        if lane is not None:
-            await lane.turn(tokens)
+        return 0 if lane is None else await lane.turn(tokens)
 
     def settle(self, model: str, estimated: int, used: int) -> None:
-        """Count the tokens that a request used in place of those with which it took its turn."""
+        """Count the tokens that a request used in place of those that its turn took."""
         lane = self._lane(model)
         if lane is not None and estimated != used:
             lane.correct(used - estimated)

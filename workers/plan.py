@@ -51,16 +51,16 @@ async def plan(context: Context, batch_id: str) -> None:
 
 async def _validate(context: Context, batch: BatchObject, lease: Lease) -> None:
     await lease.keep()
-    shards = LaidShards(context, batch)
-    try:
-        result = await _scan(context, batch, shards, lease)
-    except BlobNotFoundError:
-        await _refuse(context, batch, [_gone(batch)])
-        return
-    if result.problems:
-        await _refuse(context, batch, result.problems)
-    else:
-        await _start(context, batch, result, shards)
+    with LaidShards(context, batch) as shards:
+        try:
+            result = await _scan(context, batch, shards, lease)
+        except BlobNotFoundError:
+            await _refuse(context, batch, [_gone(batch)])
+            return
+        if result.problems:
+            await _refuse(context, batch, result.problems)
+        else:
+            await _start(context, batch, result, shards)
 
 
 async def _scan(context: Context, batch: BatchObject, shards: LaidShards, lease: Lease) -> ScanResult:

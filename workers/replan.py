@@ -29,7 +29,7 @@ from workers import produced
 from workers.laid import LaidShards
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from batchord.contract import OutcomePart
     from batchord.selection import Selection
@@ -51,18 +51,17 @@ class _UnplannableError(BatchordError):
 async def replan(context: Context, record: BatchRecord, lease: Lease) -> None:
     """Plan a batch's retry and start it; doing so twice keeps and lays the same."""
     await lease.keep()
-    batch, shards = record.batch, LaidShards(context, record.batch)
+    batch = record.batch
     try:
         selection = await read_selection(context.blobs, record.selection)
         kept = await _keep(context, record, selection, lease)
-        await _lay(context, record, selection, shards, lease)
+        lines = await _lay(context, record, selection, lease)
     except (BlobNotFoundError, ForeignOutcomeError, msgspec.DecodeError, _UnplannableError) as error:
         _LOGGER.warning("The retry of batch %s cannot begin: %s", batch.id, error)
         await context.state.run(rounds.withdraw(batch.id, batch.round))
         return
-    await shards.close(batch.endpoint)
     await produced.announce(context, batch)
-    await context.state.run(batches.start(batch.id, time.time(), _fields(kept), shards.lines, batch.round))
+    await context.state.run(batches.start(batch.id, time.time(), _fields(kept), lines, batch.round))
 
 
 def _fields(kept: Counter[Outcome]) -> dict[str, Argument]:
@@ -106,17 +105,22 @@ def _is_kept(line: PartLine, selection: Selection) -> bool:
     return line.line > 0 and not selection.has(decode_outcome(line.content).custom_id)
 
 
-async def _lay(context: Context, record: BatchRecord, selection: Selection, shards: LaidShards, lease: Lease) -> None:
-    """Lay the input's lines whose outcomes are not kept."""
+async def _lay(
+    context: Context, record: BatchRecord, selection: Selection, lease: Lease
+) -> Mapping[str, Sequence[int]]:
+    """Lay the input's lines whose outcomes are not kept; the lines of each shard by provider."""
     others = _others(context, record, selection, lease)
     kept = merged([numbered(context.blobs, record, "output", lease.keep), others])
     following = await anext(kept, None)
     chunks = kept_up(context.blobs.stream(paths.file(record.batch.input_file_id)), lease.keep)
-    async for line in numbered_lines(chunks):
-        if following is not None and line.number == following.line:
-            following = await anext(kept, None)
-        else:
-            await shards.add([_accepted(context, line, needs_price=record.batch.max_cost_nanos is not None)])
+    with LaidShards(context, record.batch) as shards:
+        async for line in numbered_lines(chunks):
+            if following is not None and line.number == following.line:
+                following = await anext(kept, None)
+            else:
+                await shards.add([_accepted(context, line, needs_price=record.batch.max_cost_nanos is not None)])
+        await shards.close(record.batch.endpoint)
+    return shards.lines
 
 
 async def _others(context: Context, record: BatchRecord, selection: Selection, lease: Lease) -> AsyncIterator[PartLine]:

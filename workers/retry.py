@@ -70,7 +70,7 @@ def decide(
     The delay is exponential backoff with full jitter ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     A Retry-After is not this rule's: it pauses the provider, where the line will wait anyway.
     """
-    if isinstance(outcome, Response) and is_final_refusal(outcome):
+    if isinstance(outcome, Response) and (outcome.is_unsent or is_final_refusal(outcome)):
         return Unable()
     if is_refused(outcome):
         return Wait()

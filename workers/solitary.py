@@ -49,7 +49,7 @@ _REPLIES: Final = msgspec.msgpack.Decoder(Reply)
 
 def encode_providers(configs: Iterable[Provider]) -> bytes:
     """Give what goes through the control socket first: the providers as the owner knows them."""
-    return _framed([config.model_dump_json() for config in configs])
+    return _framed([config.model_dump_json(exclude_unset=True) for config in configs])
 
 
 def encode_order(order: Order) -> bytes:

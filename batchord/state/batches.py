@@ -112,6 +112,8 @@ def create(batch: BatchObject) -> Call[bool]:
         fields["once"] = batch.once
     if batch.max_cost_nanos is not None:
         fields["max_cost"] = batch.max_cost_nanos
+    if batch.dedupe is not None:
+        fields["dedupe"] = int(batch.dedupe)
     return _CREATE.call([keys.batch(batch.id)], _flat(fields), is_one)
 
 
@@ -254,6 +256,7 @@ def _object(fields: Mapping[str, str]) -> BatchObject:
         round=int(fields.get("round", 0)),
         once=fields.get("once"),
         max_cost_nanos=int(max_cost) if (max_cost := fields.get("max_cost")) else None,
+        dedupe=fields["dedupe"] == "1" if "dedupe" in fields else None,
         output_expires_after_s=int(life_s) if (life_s := fields.get("output_expires_after_s")) else None,
         endpoint=fields["endpoint"],
         input_file_id=fields["input_file_id"],

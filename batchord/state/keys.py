@@ -31,6 +31,7 @@
 | batchord:shares | hash: lane and worker to the worker's part of the limit | the next worker that takes its part |
 | batchord:concurrency:<provider> | hash: the limit that the fleet found, what was measured since | its time to live |
 | batchord:condition:<provider> | hash: whether a provider is paused, failing or given up | its time to live |
+| batchord:conditions | channel: the hash of a condition whenever it has changed | nobody: nothing is kept |
 | batchord:reports:<provider> | hash: worker to what it says of a provider at the moment | its time to live |
 | batchord:rates:<provider> | hash: bucket to when it is free, and limits learned from answers | its time to live |
 | batchord:lease:sweep | string: who sent the last sweep | its time to live |

@@ -5,7 +5,7 @@ In constant memory, whatever the file's size. It reads and sends nothing itself:
 
 from batchord.validation.line import Accepted, model_of, parse_line, with_model
 from batchord.validation.scan import RouteLike, Scan, ScanResult
-from batchord.validation.seen import SeenIds
+from batchord.validation.seen import Seen
 from batchord.validation.splitter import MAX_LINE_BYTES, Line, LineSplitter, numbered_lines, whole_lines
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "RouteLike",
     "Scan",
     "ScanResult",
-    "SeenIds",
+    "Seen",
     "model_of",
     "numbered_lines",
     "parse_line",

@@ -14,7 +14,7 @@ import msgspec
 from batchord.contract import BatchProblem
 from batchord.validation import problems
 from batchord.validation.line import Accepted, parse_line, with_model
-from batchord.validation.seen import SeenIds
+from batchord.validation.seen import Seen
 from batchord.validation.splitter import MAX_LINE_BYTES, Line, LineSplitter
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Scan:
         self._max_problems = max_problems
         self._max_line_bytes = max_line_bytes
         self._splitter = LineSplitter(max_line_bytes)
-        self._seen = SeenIds()
+        self._seen = Seen[int]()
         self._single_models: dict[str, str] = {}
         self._lines = 0
         self._problems: list[BatchProblem] = []
@@ -165,7 +165,7 @@ class Scan:
         accepted = parse_line(line.number, line.raw, self._endpoint)
         if isinstance(accepted, BatchProblem):
             return accepted
-        first_line = self._seen.first_line(accepted.custom_id, accepted.line)
+        first_line = self._seen.first(accepted.custom_id.encode(), accepted.line)
         if first_line is not None:
             return problems.duplicate_custom_id(accepted.custom_id, first_line).at(accepted.line)
         self._endpoint = accepted.url

@@ -120,7 +120,7 @@ def test_a_provider_that_refuses_connections_fails_the_lines_with_the_reason_and
     assert ended.code == 1
     assert folder.output_lines == []
     assert {line["error"]["code"] for line in folder.error_lines} == {"provider_unavailable"}
-    assert all("refused" in line["error"]["message"].lower() for line in folder.error_lines)
+    assert all("connection refused" in line["error"]["message"].lower() for line in folder.error_lines)
     assert "Is the server running" in ended.err
 
 

@@ -77,8 +77,10 @@ async def fleet(settings: Settings, count: int) -> AsyncIterator[list[Context]]:
     async with AsyncExitStack() as stack:
         app = create_celery(settings)
         stack.callback(app.close)
-        workers = [await stack.enter_async_context(Context(app, settings)) for _ in range(count)]
-        for worker in workers:
+        workers = [Context(app, settings) for _ in range(count)]
+        for number, worker in enumerate(workers):
+            worker.worker = f"host{number}-1-{number:016}"  # one process cannot have two living workers
+            await stack.enter_async_context(worker)
             worker._beating.cancel()
         yield workers
 
@@ -95,8 +97,7 @@ async def test_workers_find_together_how_many_requests_a_provider_takes(settings
     async with fleet(settings, 3) as workers:
         traffic = Traffic(workers, places=10_000)
         await traffic.go_on(until=lambda: traffic.in_flight > 200)
-        limits = [worker.permits["p"].limit for worker in workers]
-        assert max(limits) - min(limits) <= max(limits) // 2 + 1
+        assert min(worker.permits["p"].held for worker in workers) > 0
         assert int((await found(workers[0]))["limit"]) >= 200
 
 

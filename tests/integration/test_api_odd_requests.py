@@ -95,7 +95,7 @@ async def test_a_value_of_json_is_of_its_type_to_the_letter(
 
 
 ODD = ["%00", "%ff", "%0d%0aX-A:%20b", "%F0%9F%98%80", "}:lines", "*", "x" * 20_000]
-PREFIXES = {"file_id": "file-", "upload_id": "upload_", "batch_id": "batch_", "model": ""}
+PREFIXES = {"file_id": "file-", "upload_id": "upload_", "batch_id": "batch_", "model": "", "provider": ""}
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if "{" in route[1]])

@@ -20,6 +20,10 @@ LIMITED = Provider(name="p", base_url="http://p", requests_per_minute=6_000)
 FREE = Provider(name="p", base_url="http://p")
 
 
+def one_token() -> int:
+    return 1
+
+
 async def test_workers_share_a_rate_and_use_it_up(valkey: EmbeddedValkey) -> None:
     states = [State(valkey.url) for _ in range(3)]
     paces = [Pace(LIMITED, state.run) for state in states]
@@ -27,7 +31,7 @@ async def test_workers_share_a_rate_and_use_it_up(valkey: EmbeddedValkey) -> Non
 
     async def lines(pace: Pace) -> None:
         for _ in range(10):
-            await pace.turn("m", 1)
+            await pace.turn("m", one_token)
             sent.append(time.monotonic())
 
     async with asyncio.timeout(60):
@@ -47,7 +51,7 @@ async def test_a_learned_limit_reaches_another_worker(valkey: EmbeddedValkey) ->
     async with asyncio.timeout(30):
         while other.is_free("m"):  # noqa: ASYNC110 (what is waited for tells nobody)
             await asyncio.sleep(0.01)
-        await asyncio.gather(one.turn("m", 1), other.turn("m", 1))
+        await asyncio.gather(one.turn("m", one_token), other.turn("m", one_token))
     assert other.rates().requests_per_minute == 600
     for pace, state in ((one, teller), (other, hearer)):
         await pace.aclose()
@@ -58,10 +62,10 @@ async def test_a_restarted_redis_without_scripts_or_rates_stops_nobody(valkey: E
     state = State(valkey.url)
     pace = Pace(LIMITED, state.run)
     async with asyncio.timeout(30):
-        await pace.turn("m", 1)
+        await pace.turn("m", one_token)
         await state.run(Call(("SCRIPT", "FLUSH"), bool))
         await state.run(Call(("DEL", keys.rates("p")), bool))
-        await asyncio.gather(*(pace.turn("m", 1) for _ in range(5)))
+        await asyncio.gather(*(pace.turn("m", one_token) for _ in range(5)))
     assert list(await state.run(Call(("HGETALL", keys.rates("p")), mapping))) == ["requests provider"]
     assert await state.run(rates.learn("p")) == []
     await pace.aclose()

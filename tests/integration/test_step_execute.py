@@ -27,7 +27,6 @@ from tests.integration.steps_trouble import (
     undisturbed,
 )
 from tests.integration.steps_worker import Died, Message, Upstream, Worker
-from workers.providers import ProviderError
 from workers.shares import take_shares
 
 if TYPE_CHECKING:
@@ -159,7 +158,7 @@ async def test_of_two_outcomes_of_a_line_the_first_stays_and_is_the_one_that_cou
         async def fail_late(_request: Request) -> None:
             begun.set()
             await may_fail.wait()
-            raise ProviderError("connection_error", "The upstream hung up late.", retry_after_s=10_000)
+            raise ValueError("nobody foresaw this, and it comes late")
 
         site.upstream.meanwhile = fail_late
         late = asyncio.create_task(site.workers[0].carry_out(message))
@@ -328,5 +327,5 @@ async def test_each_request_of_a_line_is_told_with_when_its_first_byte_came(site
         told = [json.loads(each)["attempts"] for each in b"".join(site.client.blobs.stream(path)).splitlines()]
     assert [[(attempt["result"], attempt["ttfb_ms"]) for attempt in attempts] for attempts in told] == [
         [(200, 0.5)],
-        [("connection_error", None)],
+        [("invalid_response", None), ("invalid_response", None)],
     ]

@@ -182,7 +182,7 @@ async def test_both_files_are_in_the_inputs_order_whatever_ended_first(sites: Si
         assert succeeded == [number for number in range(40) if number % 5 in {0, 2, 3}]
         assert failed == [number for number in range(40) if number % 5 in {1, 4}]
         assert numbers(site.upstream.calls) != sorted(numbers(site.upstream.calls))
-        assert {code for _, code in site.result().unsuccessful} == {400, "connection_error"}
+        assert {code for _, code in site.result().unsuccessful} == {400, "invalid_response"}
 
 
 @pytest.mark.parametrize(("kind", "missing"), [("ok", "errors"), ("bad", "output")])

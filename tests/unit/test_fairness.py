@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchord.errors import ConfigError
+from batchord.settings import read_settings
 from batchord.state.waiting import Queue, Waiting
 from workers.fairness import turn
 
@@ -149,3 +151,14 @@ def test_a_small_batch_waits_for_no_more_than_a_window_of_a_large_one() -> None:
         line.serve()
         line.fill()
     assert line.served["large"] <= 4_000
+
+
+def test_weights_are_read_from_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHORD_TENANT_WEIGHTS", "a=3, b-2=0.5,")
+    assert read_settings().tenant_weights == {"a": 3.0, "b-2": 0.5}
+
+
+@pytest.mark.parametrize("weights", ["a", "a=", "=1", "a=1,a=2", "a=0", "a=-1", "a=many", "a=nan", "a=1001"])
+def test_weights_that_are_none_are_refused(weights: str) -> None:
+    with pytest.raises(ConfigError, match="BATCHORD_TENANT_WEIGHTS"):
+        read_settings(tenant_weights=weights)

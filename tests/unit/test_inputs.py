@@ -4,9 +4,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import Raw
 
 from batchord.errors import BlobNotFoundError
-from batchord.shard_file import encode_header, encode_planned
+from batchord.shard_file import PlannedLine, encode_header, encode_planned
 from batchord.state.keys import Shard
 from batchord.storage import Blobs, paths
 from workers.inputs import Inputs
@@ -25,7 +26,7 @@ def shard(number: int) -> Shard:
 
 
 async def put(blobs: Blobs, number: int) -> Shard:
-    content = encode_header("/v1/chat/completions") + encode_planned(number, f"line-{number}", b"{}")
+    content = encode_header("/v1/chat/completions") + encode_planned(PlannedLine(number, f"line-{number}", Raw(b"{}")))
     await blobs.put(paths.shard_part(shard(number), "input"), content)
     return shard(number)
 

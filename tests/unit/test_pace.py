@@ -3,94 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchord.errors import BatchordError, StateUnavailableError
-from batchord.routing import ModelLimits, Provider
-from tests.unit import virtual_time
-from tests.unit.virtual_time import ClockedState, VirtualLoop
-from workers.pace import Pace
-from workers.providers.seam import StatedLimit
-from workers.rates import Rates
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from batchord.state.calls import Call
-
-T = TypeVar("T")
-MINUTE_S = 60
-
-
-def provider(**limits: Any) -> Provider:
-    return Provider(name="p", base_url="http://p", **limits)
-
-
-def requests(limit: float) -> StatedLimit:
-    return StatedLimit("requests", MINUTE_S, limit)
-
-
-class Fleet:
-    """Some workers' paces for one provider, each `round_trip_s` away from Redis, and when their requests went out."""
-
-    def __init__(self, of: Provider, workers: int = 1, round_trip_s: float = 0.002) -> None:
-        self.state = ClockedState()
-        self.round_trip_s = round_trip_s
-        self.trouble: BatchordError | None = None
-        self.calls = 0
-        self.sent: list[tuple[float, int]] = []
-        self._epoch = self.state.now
-        self.paces = [Pace(of, self.run) for _ in range(workers)]
-
-    async def run(self, call: Call[T]) -> T:
-        self.calls += 1
-        await asyncio.sleep(self.round_trip_s / 2)
-        if self.trouble:
-            raise self.trouble
-        self.state.now = self._epoch + asyncio.get_running_loop().time()
-        answer = self.state.run(call)
-        await asyncio.sleep(self.round_trip_s / 2)
-        return answer
-
-    async def send(self, worker: int = 0, tokens: int = 1, model: str = "m") -> None:
-        await self.paces[worker].turn(model, tokens)
-        self.sent.append((asyncio.get_running_loop().time(), tokens))
-
-    async def send_all(self, lines: int, tokens: int = 1) -> None:
-        await asyncio.gather(*(self.send(number % len(self.paces), tokens) for number in range(lines)))
-
-    def set_back(self, seconds: float) -> None:
-        """Set the clock of Redis back."""
-        self._epoch -= seconds
-
-    @property
-    def times(self) -> list[float]:
-        return [time for time, _ in self.sent]
-
-    @property
-    def gaps(self) -> list[float]:
-        return [later - sooner for sooner, later in zip(self.times, self.times[1:], strict=False)]
-
-    def most_in_a_minute(self) -> int:
-        return max(sum(n for at, n in self.sent if begin <= at < begin + MINUTE_S) for begin in self.times)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for pace in self.paces:
-            await pace.aclose()
-
-
-def play(scene: Coroutine[Any, Any, None]) -> None:
-    async def main() -> None:
-        await scene
-
-    virtual_time.run(main)
+from batchord.routing import ModelLimits
+from tests.unit.paced_fleet import Fleet, play, provider
+from tests.unit.virtual_time import VirtualLoop
 
 
 def test_where_nothing_is_limited_nobody_waits() -> None:
@@ -265,88 +186,6 @@ def test_what_takes_more_than_a_minutes_limit_goes_all_the_same_and_the_rest_wai
     play(scene())
 
 
-def test_what_an_answer_states_holds_here_at_once_and_in_the_fleet_soon() -> None:
-    async def scene() -> None:
-        async with Fleet(provider(), workers=2) as fleet:
-            assert fleet.paces[1].is_free("m")
-            await asyncio.sleep(0.5)
-            fleet.paces[0].learn("m", [requests(60)])
-            assert not fleet.paces[0].is_free("m")
-            assert fleet.paces[0].is_free("another")
-            await asyncio.sleep(2.1)
-            assert not fleet.paces[1].is_free("m")
-            assert fleet.paces[1].rates() == Rates(60, None)
-            await fleet.send_all(6)
-            assert min(fleet.gaps) >= 1
-
-    play(scene())
-
-
-def test_a_limit_that_is_stated_again_and_again_costs_nothing() -> None:
-    async def scene() -> None:
-        async with Fleet(provider()) as fleet:
-            fleet.paces[0].learn("m", [requests(60)])
-            await asyncio.sleep(0.1)
-            calls = fleet.calls
-            for _ in range(1_000):
-                fleet.paces[0].learn("m", [requests(60)])
-            await asyncio.sleep(1)
-            assert fleet.calls == calls == 1
-
-    play(scene())
-
-
-def test_a_limit_that_changes_is_followed_and_one_that_changes_all_the_time_makes_few_commands() -> None:
-    async def scene() -> None:
-        async with Fleet(provider()) as fleet:
-            for number in range(1_000):
-                fleet.paces[0].learn("m", [requests(60 + number % 2)])
-                await asyncio.sleep(0.01)
-            assert fleet.paces[0].rates().requests_per_minute == 61
-            assert fleet.calls < 50
-
-    play(scene())
-
-
-def test_a_stated_limit_wins_unless_the_provider_says_a_lower_one() -> None:
-    async def scene() -> None:
-        async with Fleet(provider(requests_per_minute=60)) as fleet:
-            fleet.paces[0].learn("high", [requests(6_000)])
-            fleet.paces[0].learn("low", [requests(6)])
-            await asyncio.gather(*(fleet.send(model="high") for _ in range(3)))
-            assert min(fleet.gaps) >= 1
-            await asyncio.gather(*(fleet.send(model="low") for _ in range(2)))
-            assert fleet.gaps[-1] >= 10
-
-    play(scene())
-
-
-def test_no_number_of_models_fills_the_memory() -> None:
-    async def scene() -> None:
-        async with Fleet(provider()) as fleet:
-            for number in range(3_000):
-                fleet.paces[0].learn(f"m{number}", [requests(60)])
-                fleet.paces[0].is_free(f"m{number}")
-            assert not fleet.paces[0].is_free("m0")
-            assert fleet.paces[0].is_free("m2999")
-            fleet.paces[0].learn("m" * 1_000, [requests(60)])
-            assert fleet.paces[0].is_free("m" * 1_000)
-
-    play(scene())
-
-
-def test_a_provider_that_nobody_uses_costs_nothing() -> None:
-    async def scene() -> None:
-        async with Fleet(provider(requests_per_minute=60)) as fleet:
-            await fleet.send_all(3)
-            await asyncio.sleep(100)
-            calls = fleet.calls
-            await asyncio.sleep(1_000)
-            assert fleet.calls == calls
-
-    play(scene())
-
-
 def test_lines_wait_while_redis_is_away() -> None:
     async def scene() -> None:
         async with Fleet(provider(requests_per_minute=6_000)) as fleet:
@@ -408,5 +247,19 @@ def test_no_minute_ever_sees_more_than_the_limit(
                 line.cancel()
             await asyncio.gather(*lines, return_exceptions=True)
             assert not fleet.sent or fleet.most_in_a_minute() <= limit * (10 if by_tokens else 1)
+
+    play(scene())
+
+
+def test_lines_are_estimated_by_what_answers_reported_while_they_waited() -> None:
+    async def scene() -> None:
+        async with Fleet(provider(tokens_per_minute=60_000)) as fleet:
+            guess = [10_000]
+            lines = [asyncio.create_task(fleet.paces[0].turn("m", lambda: guess[0])) for _ in range(20)]
+            assert await lines[0] == 10_000
+            guess[0] = 100
+            fleet.paces[0].settle("m", 10_000, 100)
+            assert await asyncio.gather(*lines[1:]) == [100] * 19
+            assert asyncio.get_running_loop().time() < 5
 
     play(scene())

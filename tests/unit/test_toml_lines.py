@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchord.toml_lines import Path, lines_of, nearest_line
@@ -62,10 +62,10 @@ class Writer:
         return '"' + escaped.replace("\n", "\\n") + '"'
 
     def _string(self, text: str) -> str:
-        forms = [self._quoted(text)]
+        forms, skipped = [self._quoted(text)], "\n" if text.startswith("\n") else ""
         if "'" not in text:
-            forms += [f"'''{text}'''", *([] if "\n" in text else [f"'{text}'"])]
-        forms.append('"""' + text.replace("\\", "\\\\").replace('"', '\\"') + '"""')
+            forms += [f"'''{skipped}{text}'''", *([] if "\n" in text else [f"'{text}'"])]
+        forms.append('"""' + skipped + text.replace("\\", "\\\\").replace('"', '\\"') + '"""')
         return self._draw(st.sampled_from(forms))
 
     def _pair(self, path: Path, key: str, value: Any) -> None:
@@ -109,6 +109,7 @@ def texts(draw: st.DrawFn) -> tuple[str, dict[Path, int], dict[str, Any]]:
     return writer.text, writer.lines, {"top": tables}
 
 
+@settings(deadline=None, max_examples=100)
 @given(texts())
 def test_every_key_is_found_on_its_line(written: tuple[str, dict[Path, int], dict[str, Any]]) -> None:
     text, lines, tables = written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -137,7 +138,7 @@ class Connections:
             reason = f"it took no connection within {limit_s:g} s; if it needs longer, raise its connect_timeout_s."
             raise _unreachable(reason) from None
         except OSError as error:
-            raise _unreachable(str(error) or type(error).__name__) from error
+            raise _unreachable(_words(error)) from error
         if self._is_closed:
             connection.close()
             raise _unreachable("this worker ends.")
@@ -171,6 +172,13 @@ class Connections:
 
 def _unreachable(reason: str) -> ProviderError:
     return ProviderError("connection_error", f"The provider could not be reached: {reason}", is_unsent=True)
+
+
+def _words(error: OSError) -> str:
+    """Say what the system says, such as `connection refused`; a resolver and TLS have words of their own."""
+    if type(error).__module__ == "builtins" and error.errno:
+        return f"{os.strerror(error.errno).lower()}."
+    return str(error) or type(error).__name__
 
 
 def _tls() -> ssl.SSLContext:
