@@ -28,7 +28,8 @@ class FiguresModel(BaseModel):
 
     A line that a retry runs again is one more request, and what it took is added; one that was never begun, since the
     batch was stopped before, is none. Tokens, times and costs are of the answers that came. `cost` is null where one
-    of them has no known price; `priced_cost` is the sum of those that do.
+    of them has no known price; `priced_cost` is the sum of those that do. `duplicates` of the requests took the answer
+    of another one with the same body, and cost nothing.
     """
 
     requests: int
@@ -36,6 +37,7 @@ class FiguresModel(BaseModel):
     failed: int
     cancelled: int
     expired: int
+    duplicates: int
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int

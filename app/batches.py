@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from app.analytics import AnalyticsModel
-from app.bodies import Body, ExpiresAfter, MaxCost
+from app.bodies import Body, Dedupe, ExpiresAfter, MaxCost
 from app.deps import BackendDep, TenantDep
 from app.paging import Identified, ListPage
 from batchord.contract import ENDPOINTS, BatchObject
@@ -48,7 +48,8 @@ class InlineRequest(Body):
 class CreateBatch(Body):
     """What a new batch is of, and on which terms.
 
-    Our extension: `requests` in place of `input_file_id`, `model` for those whose body names none, and `max_cost`.
+    Our extension: `requests` in place of `input_file_id`, `model` for those whose body names none, `max_cost`, and
+    `dedupe`.
     """
 
     input_file_id: str | None = None
@@ -59,12 +60,13 @@ class CreateBatch(Body):
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = None
     max_cost: MaxCost = None
+    dedupe: Dedupe = None
 
     def order(self) -> Order:
         """Give what the service takes."""
         expires_after = self.output_expires_after
         life_s = None if expires_after is None else expires_after.seconds
-        terms = Terms(self.endpoint, self.completion_window, self.metadata, life_s, self.max_cost)
+        terms = Terms(self.endpoint, self.completion_window, self.metadata, life_s, self.max_cost, self.dedupe)
         requests = None if self.requests is None else [vars(request) for request in self.requests]
         return Order(terms, self.input_file_id, requests, self.model)
 
@@ -140,6 +142,7 @@ class BatchModel(Identified):
     usage: UsageModel
     metadata: dict[str, str] | None
     max_cost: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    dedupe: bool | None = Field(default=None, exclude_if=lambda value: value is None)
     analytics: AnalyticsModel | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @classmethod

@@ -18,6 +18,14 @@ MaxCost = Annotated[
     Field(gt=0, description="Dollars. At that cost nothing more is sent, but what is in flight ends. Our extension."),
 ]
 
+Dedupe = Annotated[
+    bool | None,
+    Field(
+        description="Whether requests of the same body are sent once, and answered for all of them; if it is not said, "
+        "those of temperature 0 are. Our extension."
+    ),
+]
+
 
 class ExpiresAfter(Body):
     """How long a file is kept, from its creation."""

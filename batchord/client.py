@@ -60,13 +60,14 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         completion_window: str = "24h",
         max_cost: float | None = None,
+        dedupe: bool | None = None,
         batch_id: str | None = None,
     ) -> Batch:
         """Store the requests and start a batch of them; see `batchord.submit`.
 
         With a `batch_id` of the caller's own, submitting the same requests again makes no second batch.
         """
-        terms = Terms(endpoint, completion_window, metadata, max_cost=max_cost)
+        terms = Terms(endpoint, completion_window, metadata, max_cost=max_cost, dedupe=dedupe)
         terms.check()
         if batch_id is not None:
             check_batch_id(batch_id)
@@ -167,6 +168,7 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
     metadata: Mapping[str, str] | None = None,
     completion_window: str = "24h",
     max_cost: float | None = None,
+    dedupe: bool | None = None,
     settings: Settings | None = None,
 ) -> Batch:
     """Hand requests to the running fleet of BATCHORD_REDIS_URL and BATCHORD_STORAGE_URL as one batch.
@@ -180,6 +182,8 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
         completion_window: such as `24h`; lines that have not been sent by then expire.
         max_cost: dollars; when the answers have cost that much nothing more is sent, and the other lines fail with
             `max_cost_reached`. What is in flight then is paid besides. Each model needs a known price.
+        dedupe: whether requests of the same body are sent once and answered for all of them; if None, those of
+            temperature 0 are.
         settings: in place of the BATCHORD_* variables.
 
     Raises:
@@ -195,6 +199,7 @@ def submit(  # noqa: PLR0913 (what a batch is, and where)
         metadata=metadata,
         completion_window=completion_window,
         max_cost=max_cost,
+        dedupe=dedupe,
     )
 
 

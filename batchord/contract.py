@@ -138,7 +138,7 @@ class BatchObject(_Wire):
 
     `round` counts the retries: 0 is the first pass over the lines. `output_expires_after_s` is how long produced files
     are kept, None for ever. `once` is the digest of the Idempotency-Key that made it. At a cost of `max_cost_nanos`
-    nano-dollars nothing more is sent. `dedupe` says whether lines of the same body share an answer; if it is None, those of
+    nano-dollars nothing more is sent. `dedupe` says whether lines of the same body share an answer; if None, those of
     temperature 0 do.
     """
 

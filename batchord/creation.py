@@ -32,8 +32,8 @@ class Terms:
     """What a client asks of a new batch besides its input.
 
     Where `endpoint` is None the first request says it. Produced files are kept for ever, or else for
-    `output_expires_after_s` seconds. At a cost of `max_cost` dollars nothing more is sent. `dedupe` says whether requests of
-    the same body are sent once for all of them; if it is None, those of temperature 0 are.
+    `output_expires_after_s` seconds. At a cost of `max_cost` dollars nothing more is sent. `dedupe` says whether
+    requests of the same body are sent once for all of them; if it is None, those of temperature 0 are.
     """
 
     endpoint: str | None

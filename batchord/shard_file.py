@@ -36,10 +36,10 @@ class Original(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PlannedLine(msgspec.Struct, frozen=True, array_like=True):
-    """A line as the plan leaves it: `body` is what the provider gets, to the byte, if it has no other name for the model.
+    """A line as the plan leaves it: `body` is what the provider gets, to the byte, unless it names the model otherwise.
 
-    `is_named` says that the line itself named its provider. One that has an `original` at the same provider asks for the
-    same, and may take its answer.
+    `is_named` says that the line itself named its provider. One with an `original`, which is at the same provider, asks
+    for the same and may take its answer.
     """
 
     line: int

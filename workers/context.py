@@ -12,11 +12,12 @@ from batchord.errors import UnavailableError
 from batchord.prices import Prices
 from batchord.routing import Routes
 from batchord.settings import load_routes
-from batchord.state import leases, shares
+from batchord.state import leases, reports, shares
 from batchord.state.connection import State
 from batchord.storage import Blobs
 from workers.chords import publish
 from workers.condition import Condition
+from workers.copies import Watches
 from workers.desk import Desk
 from workers.gate import Gate
 from workers.identity import new_name
@@ -79,6 +80,8 @@ class Context:
         self.blobs = Blobs(self.settings.blobs_url)
         self.desk = Desk(self.state, self.worker, self.settings.claim_s)
         self.inputs = Inputs(self.blobs)
+        self.watches = Watches(self.state, self.blobs, self.draining, self.settings.claim_s)
+        self._open.push_async_callback(self.watches.aclose)
         for name, provider in self.routes.providers.items():
             self._connect(provider)
             self.resize(name, 0)
@@ -182,5 +185,6 @@ class Context:
         with suppress(UnavailableError, TimeoutError):
             async with asyncio.timeout(_LEAVE_S):
                 await self.desk.flush()
-                await self.state.run_all([leases.leave(self.worker), shares.leave(self.worker, self.permits)])
+                leaving = [leases.leave(self.worker), shares.leave(self.worker, self.permits)]
+                await self.state.run_all([*leaving, *reports.leave(self.worker, list(self.gates))])
         await self._open.aclose()

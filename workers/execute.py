@@ -16,7 +16,7 @@ from batchord.errors import BatchordError, BlobNotFoundError
 from batchord.lifecycle import Outcome
 from batchord.shard_file import PlannedLine
 from batchord.state.shards import Verdict
-from workers import recording
+from workers import copies, recording
 from workers.line import LineUnderWay, Settled
 from workers.passing import GivenUp, pass_gate
 from workers.permits import Draining
@@ -111,7 +111,7 @@ async def _settle(context: Context, line: LineUnderWay) -> Settled | None:
     """Send until the retry policy is content; None where the line got its outcome from elsewhere meanwhile."""
     if line.may_be_sent and not line.endpoint:
         return Settled(Outcome.FAILED, _LOST)
-    settled: Settled | None = None
+    settled = await copies.answer(context, line)
     while settled is None and line.may_be_sent:
         settled = await _try(context, line)
     if settled is not None:

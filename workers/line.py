@@ -31,11 +31,12 @@ _MOST_ATTEMPTS: Final = 100
 
 @dataclass(slots=True)
 class Settled:
-    """What became of a line; `response` is None where no answer came."""
+    """What became of a line; `response` is None where no answer came, or that of the line `copy_of` was taken."""
 
     outcome: Outcome
     result: Answer | LineError
     response: Response | None = None
+    copy_of: int | None = None
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Which lines of a plan ask for what an earlier line asks for, so that one answer does for all. Not how they take it."""
+"""Which lines of a plan ask for what an earlier one asks for, so that one answer does for all. Not how they take it."""
 
 from __future__ import annotations
 

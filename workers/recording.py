@@ -11,7 +11,7 @@ import msgspec
 from batchord.contract import NO_USAGE, Answer, LineError
 from batchord.lifecycle import Outcome
 from batchord.prices import cost_of
-from batchord.shard_file import encode_outcome
+from batchord.shard_file import Trace, encode_outcome
 from batchord.state import shards
 from batchord.state.shards import Answered, LineRecord
 from batchord.storage import paths
@@ -37,14 +37,16 @@ def settled_by(result: Response | ProviderError, attempts: int, provider: str) -
 
 async def record_of(context: Context, line: LineUnderWay, settled: Settled) -> LineRecord:
     """Give the record; what is too large for Redis waits in storage for the seal."""
-    content = encode_outcome(line.shard.batch_id, line.planned, settled.result, line.trace)
+    trace = line.trace if settled.copy_of is None else Trace(line.provider, copy_of=settled.copy_of)
+    content = encode_outcome(line.shard.batch_id, line.planned, settled.result, trace)
     if len(content) > context.settings.spill_bytes:
         path = paths.large_record(line.shard, line.index, uuid4().hex)
         await patiently(lambda: context.blobs.put(path, content))
         content = b"@" + path.encode()
     retries = max(0, line.sent - 1)
     if settled.response is None:
-        return LineRecord(line.index, settled.outcome, content, retries, NO_USAGE, line.model)
+        is_copy = settled.copy_of is not None
+        return LineRecord(line.index, settled.outcome, content, retries, NO_USAGE, line.model, is_copy=is_copy)
     answered = _answered(context, line, settled.response)
     return LineRecord(line.index, settled.outcome, content, retries, settled.response.usage, line.model, answered)
 

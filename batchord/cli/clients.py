@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchord.batch import Batch
+from batchord.cli.dedupe import DEDUPE
 from batchord.cli.exits import SOME_FAILED, SUCCEEDED
 from batchord.cli.money import DOLLARS, dollars
 from batchord.client import Client
@@ -25,13 +26,22 @@ if TYPE_CHECKING:
 @click.option("--completion-window", default="24h", show_default=True, help="Lines not sent by then expire.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="Kept with the batch; may be given 16 times.")
 @click.option("--max-cost", type=DOLLARS, help="Dollars at which nothing more is sent.")
+@DEDUPE
 @click.option("--wait", is_flag=True, help="Show the progress until the batch has ended.")
 def submit(
-    input_path: Path, completion_window: str, metadata: tuple[str, ...], max_cost: float | None, *, wait: bool
+    input_path: Path,
+    completion_window: str,
+    metadata: tuple[str, ...],
+    max_cost: float | None,
+    dedupe: bool | None,
+    *,
+    wait: bool,
 ) -> None:
     """Hand the input file IN to the fleet of BATCHORD_REDIS_URL and print the batch's id."""
     pairs = dict(_pair(text) for text in metadata) or None
-    batch = Client().submit(input_path, metadata=pairs, completion_window=completion_window, max_cost=max_cost)
+    batch = Client().submit(
+        input_path, metadata=pairs, completion_window=completion_window, max_cost=max_cost, dedupe=dedupe
+    )
     click.echo(batch.id)
     if wait:
         batch.wait(progress=True)

@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from batchord.cli.dedupe import DEDUPE
 from batchord.cli.exits import INTERRUPTED, SOME_FAILED, SUCCEEDED
 from batchord.cli.local import InterruptedRunError, LocalFleet
 from batchord.cli.money import DOLLARS
@@ -49,6 +50,7 @@ _KEPT_S: Final = 100 * 365 * 86_400
     help="Fail the lines of a provider that has not answered for so long.  [default: BATCHORD_GIVE_UP_AFTER_S, or 300]",
 )
 @click.option("--max-cost", type=DOLLARS, help="Dollars, in all runs of this command, at which nothing more is sent.")
+@DEDUPE
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on standard output.")
 def run(  # noqa: PLR0913, PLR0917 (the command's options)
     input_path: Path,
@@ -60,6 +62,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     completion_window: str,
     give_up_after_s: float | None,
     max_cost: float | None,
+    dedupe: bool | None,
     as_json: bool,
 ) -> None:
     """Run every request of the input file IN and write the answers, in the input's order.
@@ -92,7 +95,7 @@ def run(  # noqa: PLR0913, PLR0917 (the command's options)
     check_room(where.data_dir, where.input)
     try:
         with LocalFleet(settings, by_input(where.input.stat().st_size, workers)) as fleet:
-            this = Run(fleet, where, completion_window, max_cost_nanos(max_cost))
+            this = Run(fleet, where, completion_window, max_cost_nanos(max_cost), dedupe=dedupe)
             this.bring_to_end()
             summary = Summary(this.records, this.export(), where)
     except InterruptedRunError as error:

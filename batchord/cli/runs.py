@@ -31,11 +31,20 @@ if TYPE_CHECKING:
 class Run:
     """A run under way in a local fleet. Before anything is sent, the data directory says what for."""
 
-    def __init__(self, fleet: LocalFleet, where: Paths, completion_window: str, max_cost_nanos: int | None) -> None:
+    def __init__(
+        self,
+        fleet: LocalFleet,
+        where: Paths,
+        completion_window: str,
+        max_cost_nanos: int | None,
+        *,
+        dedupe: bool | None = None,
+    ) -> None:
         self._fleet = fleet
         self._where = where
         self._window = completion_window
         self._max_cost_nanos = max_cost_nanos
+        self._dedupe = dedupe
         self._job = self._find_job()
 
     def bring_to_end(self) -> BatchRecord:
@@ -96,7 +105,9 @@ class Run:
         max_cost = None if left is None else left / NANOS_PER_DOLLAR
         self._fleet.start_workers()
         source = self._where.input if len(self._job.batch_ids) == 1 else self._rest_path
-        self._fleet.client.submit(source, completion_window=self._window, max_cost=max_cost, batch_id=batch_id)
+        self._fleet.client.submit(
+            source, completion_window=self._window, max_cost=max_cost, dedupe=self._dedupe, batch_id=batch_id
+        )
         return self._fleet.follow(batch_id)
 
     def _go_on(self, batch: Batch, record: BatchRecord) -> BatchRecord:

@@ -33,6 +33,7 @@ class Figures:
 
     `requests` counts outcomes, those without an answer among them, but not the lines of shards that were never opened
     since the batch was stopped before; tokens, times and costs are of the answers.
+    `duplicates` of them took the answer of another line that asked for the same, and took and cost nothing.
     Times are of the request that was answered, without waits and failed attempts before it. `cost` is in dollars, and
     None where an answer has no known price; `priced_cost` is the sum of those that have one.
     """
@@ -42,6 +43,7 @@ class Figures:
     failed: int
     cancelled: int
     expired: int
+    duplicates: int
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -109,6 +111,7 @@ def _figures(tally: Tally) -> Figures:
         failed=counts["failed"],
         cancelled=counts["cancelled"],
         expired=counts["expired"],
+        duplicates=counts["duplicates"],
         prompt_tokens=counts["input_tokens"],
         cached_tokens=counts["cached_tokens"],
         completion_tokens=counts["output_tokens"],

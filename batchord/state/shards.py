@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from batchord.state.keys import Shard
 
 _BEGIN, _RECORD, _MISSING = (Script(name, "_clock", "_claim") for name in ("begin", "record", "missing"))
+_LOOK = Script("look", "_clock", "_claim")
 _OPEN, _RENEW, _IDLE, _TOUCH = (Script(name, "_clock") for name in ("open_shard", "renew", "idle", "touch"))
 _RELEASE, _SEAL = Script("release"), Script("seal")
 _UNANSWERED: Final = ("", "", "")
+_COPIED: Final = ("", "copy", "")
 _MODEL_CHARS: Final = 200
 _SUSPECT_STRIKES: Final = 2
 _POISONED_STRIKES: Final = 5
@@ -85,7 +87,8 @@ class Answered:
 class LineRecord:
     """The outcome of the line at `index` of its shard, as it is kept until the seal: `content` is the part's line.
 
-    `model` is the one that the line asked for; `answered` is None where no answer came.
+    `model` is the one that the line asked for; `answered` is None where no answer came, and of a copy, which took that
+    of another line.
     """
 
     index: int
@@ -95,6 +98,7 @@ class LineRecord:
     usage: Usage = NO_USAGE
     model: str = ""
     answered: Answered | None = None
+    is_copy: bool = False
 
     @property
     def is_large(self) -> bool:
@@ -105,7 +109,7 @@ class LineRecord:
         """Give the script's words for this line."""
         u = self.usage
         tokens = (u.input_tokens, u.cached_tokens, u.output_tokens, u.reasoning_tokens, u.total_tokens)
-        answered = _UNANSWERED if self.answered is None else self.answered.words()
+        answered = _COPIED if self.is_copy else self.answered.words() if self.answered else _UNANSWERED
         return (self.index, self.outcome.encode() + self.content, self.retries, *tokens, *answered)
 
 
@@ -184,6 +188,12 @@ def progress(shard: Shard) -> Call[OpenShard | None]:
 def outcomes(shard: Shard, indices: Sequence[int]) -> Call[list[bytes | None]]:
     """Read the records of some lines, each beginning with its outcome's letter; None where there is none."""
     return Call(("HMGET", keys.outcomes(shard), *indices), list)
+
+
+def look(shard: Shard, claim_s: float, indices: Sequence[int]) -> Call[list[bytes]]:
+    """Give the records of some lines, or in their place `claimed`, `unclaimed`, or `sealed` where the shard is."""
+    names = [keys.shard(shard), keys.outcomes(shard), keys.claims(shard), keys.owners(shard)]
+    return _LOOK.call(names, (claim_s, *indices), list)
 
 
 def seal(shard: Shard, succeeded: int) -> Call[bool]:

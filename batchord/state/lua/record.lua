@@ -5,7 +5,8 @@
 -- ARGV  1 worker, 2 for how many seconds a claim holds, 3 the shard's number, 4 provider, 5 at how many fields the
 --       analytics take no new model, 6 how many models follow, these, then for each line: index, record (its first
 --       letter is the outcome), retries, input, cached, output, reasoning and total tokens, cost in nano-dollars ('' if
---       unknown), the buckets of its latency and of its time to first byte ('' where no answer came), which of the models
+--       unknown), the buckets of its latency ('copy' where the answer is another line's) and of its time to first byte
+--       ('' for both where no answer came), which of the models
 -- Gives how many were recorded now.
 -- Atomic, so that results, counters, usage and analytics cannot drift apart, and a line is never counted twice.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -33,7 +34,9 @@ local function count(i)
     add(sums, token_fields[t], tokens)
     add(tally, token_fields[t], tokens)
   end
-  if ARGV[i + 9] ~= '' then
+  if ARGV[i + 9] == 'copy' then
+    add(tally, 'duplicates', 1)
+  elseif ARGV[i + 9] ~= '' then
     add(tally, 'latency:' .. ARGV[i + 9], 1)
     add(tally, 'ttfb:' .. ARGV[i + 10], 1)
     if ARGV[i + 8] == '' then

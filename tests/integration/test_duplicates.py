@@ -1,0 +1,220 @@
+"""Requests of the same body in one batch: one is sent, all are answered, whatever happens to the one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from batchord.broker import Step
+from batchord.lifecycle import Status
+from batchord.state import analytics
+from tests.integration.steps import BATCH, BOUND_S, Site, Sites, came, line
+from tests.integration.steps_trouble import (
+    dies_and_is_lost,
+    dies_and_is_redelivered,
+    each_moment,
+    is_cancelled,
+    is_overtaken,
+    redis_fails,
+)
+
+if TYPE_CHECKING:
+    from tests.integration.steps_trouble import Trouble
+    from tests.integration.steps_worker import Message
+    from workers.providers import Request
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site carries messages out in any order, one by one: a copy before its original waits for nothing."""
+    monkeypatch.setattr("workers.copies._PATIENCE_S", 0.02)
+
+
+def ask(custom_id: str, question: str = "?", provider: str = "one", **body: Any) -> dict[str, Any]:
+    return line(custom_id, provider, **{"temperature": 0, "text": question, **body})
+
+
+async def in_order(site: Site) -> None:
+    """Carry all out, the lines in the input's order."""
+    while waiting := site.messages():
+        await asyncio.wait_for(site.carry_out(waiting[0]), BOUND_S)
+        site.redis.lrem(waiting[0].queue, 1, waiting[0].raw)
+
+
+async def carried_out(site: Site, *lines: dict[str, Any], **terms: Any) -> list[str]:
+    """Give the custom_ids that were sent of a batch."""
+    site.submit(lines, **terms)
+    await in_order(site)
+    assert site.record().batch.status is Status.COMPLETED
+    site.assert_tidy()
+    return site.upstream.calls
+
+
+def responses(site: Site) -> dict[str, Any]:
+    result = site.result()
+    told = map(json.loads, [*(result.output or b"").splitlines(), *(result.errors or b"").splitlines()])
+    return {each["custom_id"]: each["response"] for each in told}
+
+
+def duplicates(site: Site) -> int:
+    tallies = site.client.state.run(analytics.read(BATCH))
+    return sum(tally.counts["duplicates"] for tally in tallies.values())
+
+
+async def test_equal_requests_are_sent_once_and_all_answered_under_their_own_names(sites: Sites) -> None:
+    async with sites.new(shard_lines=1_000, window_lines=1_000) as site:
+        lines = [ask(f"ok-{number}", f"question {number % 10}") for number in range(1_000)]
+        sent = await carried_out(site, *lines)
+        assert sent == [f"ok-{number}" for number in range(10)]
+        result = site.result()
+        assert result.succeeded == [f"ok-{number}" for number in range(1_000)]
+        assert len({json.loads(raw)["id"] for raw in (result.output or b"").splitlines()}) == 1_000
+        answered = responses(site)
+        assert all(answered[f"ok-{number}"] == answered[f"ok-{number % 10}"] for number in range(1_000))
+        assert (result.counts["completed"], result.counts["tokens"]) == (1_000, 10 * 5)
+        assert duplicates(site) == 990
+
+
+async def test_a_copy_takes_the_answer_of_a_shard_that_is_sealed(sites: Sites) -> None:
+    async with sites.new(shard_lines=2, window_lines=2) as site:
+        kinds = ["ok", "large", "bad"]
+        lines = [ask(f"{kind}-{number}", kind) for number in range(4) for kind in kinds]
+        assert await carried_out(site, *lines) == ["ok-0", "large-0", "bad-0"]
+        answered = responses(site)
+        assert all(answered[f"{kind}-{number}"] == answered[f"{kind}-0"] for number in range(4) for kind in kinds)
+        assert (site.result().counts["failed"], duplicates(site)) == (4, 9)
+
+
+async def test_the_attempts_say_whose_answer_a_copy_has(sites: Sites) -> None:
+    async with sites.new() as site:
+        await carried_out(site, line("ok-0"), ask("ok-1"), ask("ok-2"))
+        traces = [json.loads(raw) for raw in site.attempts()]
+        assert [trace.get("copy_of") for trace in traces] == [None, None, 2]
+        assert [len(trace["attempts"]) for trace in traces] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "temperature", "sent"),
+    [(None, 0, 1), (None, 0.0, 1), (None, 0.5, 2), (None, None, 2), (True, 0.5, 1), (True, None, 1), (False, 0, 2)],
+)
+async def test_the_temperature_decides_unless_the_batch_does(
+    sites: Sites, dedupe: bool | None, temperature: float | None, sent: int
+) -> None:
+    async with sites.new() as site:
+        lines = [ask(f"ok-{number}", temperature=temperature) for number in range(2)]
+        assert len(await carried_out(site, *lines, dedupe=dedupe)) == sent
+
+
+@pytest.mark.parametrize("other", [ask("ok-1", "??"), ask("ok-1", provider="two"), ask("ok-1", provider="one:one")])
+async def test_another_body_or_provider_is_another_request(sites: Sites, other: dict[str, Any]) -> None:
+    async with sites.new() as site:
+        assert len(await carried_out(site, ask("ok-0"), other)) == 2
+
+
+async def test_where_no_answer_came_each_line_is_sent(sites: Sites) -> None:
+    async with sites.new() as site:
+        sent = await carried_out(site, *(ask(f"broken-{number}") for number in range(3)))
+        assert sent == ["broken-0", "broken-1", "broken-2"]
+        assert duplicates(site) == 0
+
+
+async def opened(site: Site, *lines: dict[str, Any]) -> list[Message]:
+    """Have a batch planned and fed, and give the messages of its lines."""
+    site.submit(lines)
+    await site.carry_out(await site.until(Step.PLAN))
+    return site.messages("provider.one")
+
+
+async def test_copies_wait_while_their_original_is_under_way_without_a_permit(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.copies._ASK_AGAIN_S", 0.01)
+    async with sites.new() as site:
+        begun, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def meanwhile(_request: Request) -> None:
+            begun.set()
+            await may_answer.wait()
+
+        site.upstream.meanwhile = meanwhile
+        first, *copies = await opened(site, *(ask(f"ok-{number}") for number in range(3)))
+        original = asyncio.create_task(site.carry_out(first))
+        await begun.wait()
+        waiting = [asyncio.create_task(site.carry_out(copy)) for copy in copies]
+        permits = site.workers[0].context.permits["one"]
+        await came(lambda: len(site.workers[0].context.watches._under_way) == 1)
+        assert permits.held == 1
+        assert not (await asyncio.wait(waiting, timeout=0.1))[0]
+        may_answer.set()
+        await asyncio.gather(original, *waiting)
+        assert site.upstream.calls == ["ok-0"]
+
+
+async def test_a_copy_before_its_original_does_not_wait_for_ever(sites: Sites) -> None:
+    async with sites.new() as site:
+        first, copy = await opened(site, ask("ok-0"), ask("ok-1"))
+        await site.carry_out(copy)
+        assert site.upstream.calls == ["ok-1"]
+        await site.carry_out(first)
+        assert site.upstream.calls == ["ok-1", "ok-0"]
+
+
+async def test_a_copy_that_waits_goes_back_when_its_worker_drains(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.copies._PATIENCE_S", BOUND_S)
+    async with sites.new() as site:
+        _, copy = await opened(site, ask("ok-0"), ask("ok-1"))
+        context = site.workers[0].context
+        before = len(site.messages("provider.one"))
+        waiting = asyncio.create_task(site.carry_out(copy))
+        await came(lambda: context.watches._under_way)
+        context.drain()
+        await asyncio.wait_for(waiting, BOUND_S)
+        assert len(site.messages("provider.one")) == before + 1
+        assert site.upstream.calls == []
+
+
+async def test_a_cancel_ends_the_wait_of_a_copy(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.copies._PATIENCE_S", BOUND_S)
+    monkeypatch.setattr("workers.copies._ASK_AGAIN_S", 0.01)
+    async with sites.new() as site:
+        _, copy = await opened(site, ask("ok-0"), ask("ok-1"))
+        waiting = asyncio.create_task(site.carry_out(copy))
+        await came(lambda: site.workers[0].context.watches._under_way)
+        site.cancel()
+        await asyncio.wait_for(waiting, BOUND_S)
+        await site.drive()
+        assert site.upstream.calls == []
+        assert [code for _, code in site.result().unsuccessful] == ["batch_cancelled"] * 2
+
+
+async def executing_a_copy(site: Site) -> Message:
+    first, copy = await opened_all(site)
+    await site.carry_out(first)
+    return copy
+
+
+async def opened_all(site: Site) -> list[Message]:
+    await site.carry_out(await site.until(Step.PLAN))
+    first, copy, *_ = site.messages("provider.one")
+    for message in (first, copy):
+        site.redis.lrem(message.queue, 1, message.raw)
+    return [first, copy]
+
+
+@pytest.mark.parametrize(
+    "trouble", [dies_and_is_redelivered, dies_and_is_lost, redis_fails, is_overtaken, is_cancelled]
+)
+async def test_trouble_after_any_write_of_a_copy_sends_nothing_more(sites: Sites, trouble: Trouble) -> None:
+    def check(site: Site) -> None:
+        assert site.upstream.calls == ["ok-0"]
+        assert site.result().counts["completed"] == 2 or trouble is is_cancelled
+        site.assert_tidy()
+
+    await each_moment(sites, executing_a_copy, trouble, check, [ask("ok-0"), ask("ok-1")])
