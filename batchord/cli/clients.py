@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--max-cost", type=DOLLARS, help="Dollars at which nothing more is sent.")
 @DEDUPE
 @click.option("--wait", is_flag=True, help="Show the progress until the batch has ended.")
-def submit(
+def submit(  # noqa: PLR0913 (the command's options)
     input_path: Path,
     completion_window: str,
     metadata: tuple[str, ...],

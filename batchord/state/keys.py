@@ -19,7 +19,7 @@
 | batchord:{tenant:<t>}:files | sorted set: a tenant's files by creation | the file's removal |
 | batchord:{tenant:<t>}:once:<digest> | string: the batch that an Idempotency-Key made | its time to live |
 | batchord:{batch}:analytics | hash: what the lines cost, by model | the batch's removal |
-| batchord:waiting:<provider> | sorted set: batches with shards to open, by tenant and deadline | their last opened shard |
+| batchord:waiting:<provider> | sorted set: batches with shards to open, by tenant and deadline | their last shard |
 | batchord:window:<provider> | hash: tenant to its open lines in all batches | the last seal |
 | batchord:keys | hash: id of an API key to what is known of it | nobody: a revoked key stays refused |
 | batchord:uploads | sorted set: uploads by when their parts are deleted | the sweep |

@@ -21,7 +21,7 @@ def measure_rates(scope: Scope, progress: Progress) -> Measured:
         for cell in progress.track(rates.cells(scope.rates), description="limits a minute"):
             with empty_folder() as empty:
                 measured.append(rates.measure(scope.rates, cell, source, empty))
-    return Measured({"rates": measured}, [rates.table(measured)])
+    return Measured({"rates": measured, "ratios": [each.ratio for each in measured]}, [rates.table(measured)])
 
 
 def measure_adaptive(scope: Scope, progress: Progress) -> Measured:
@@ -42,7 +42,7 @@ def measure_fairness(scope: Scope, progress: Progress) -> Measured:
     with empty_folder() as empty:
         waited = fairness.measure(scope.fairness, empty, scope.rounds)
     progress.advance(task)
-    return Measured({"fairness": waited}, [fairness.table(waited, scope.fairness)])
+    return Measured({"fairness": waited, "ratio": waited.ratio}, [fairness.table(waited, scope.fairness)])
 
 
 def measure_isolation(scope: Scope, progress: Progress) -> Measured:
@@ -53,4 +53,5 @@ def measure_isolation(scope: Scope, progress: Progress) -> Measured:
     for trouble in progress.track(isolation.TROUBLES, description="a provider beside one in trouble"):
         with empty_folder() as empty:
             measured.append(isolation.beside(scope.isolation, trouble, alone, empty))
-    return Measured({"isolation": measured}, [isolation.table(measured, scope.isolation)])
+    results = {"isolation": measured, "ratios": [each.ratio for each in measured]}
+    return Measured(results, [isolation.table(measured, scope.isolation)])
