@@ -15,6 +15,7 @@ from batchord.state import batches, shards, waiting
 from batchord.state.keys import Shard
 from batchord.state.waiting import Waiting
 from workers.fairness import turn
+from workers.order import publishing_order
 
 if TYPE_CHECKING:
     from batchord.state.batches import BatchRecord
@@ -66,7 +67,8 @@ async def fill_window(context: Context, provider: str) -> None:
         opened = await context.state.run(shards.open_next(place.batch_id, provider, window_lines, place.entry))
         if opened:
             number, lines = opened
-            await context.publish(Shard(place.batch_id, provider, number), range(lines))
+            shard = Shard(place.batch_id, provider, number)
+            await context.publish(shard, await publishing_order(context, shard, lines))
         refused = None if opened else place
 
 

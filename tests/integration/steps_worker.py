@@ -62,7 +62,8 @@ class Message:
 class Upstream:
     """Every provider's upstream: answers by the first word of the custom_id, always the same, and remembers.
 
-    The attempts of a line that is bound to fail are remembered as one. Once it is `healed` it has a success for everything.
+    The attempts of a line that is bound to fail are remembered as one. Once it is `healed` it has a success for
+    everything.
     """
 
     def __init__(self) -> None:
@@ -110,8 +111,8 @@ async def _carry_out(context: Context, message: Message) -> None:
 
 
 def _is_aside(call: Call[Any]) -> bool:
-    """Whether it tells of a provider's condition, which no step waits for."""
-    return any(str(word).startswith(keys.condition("")) for word in call.command)
+    """Whether it tells of a provider's condition or its rates, which no step waits for."""
+    return any(str(word).startswith((keys.condition(""), keys.rates(""))) for word in call.command)
 
 
 class Worker:

@@ -109,7 +109,8 @@ def test_an_outcome_is_one_line_of_json_whatever_the_client_calls_it(custom_id: 
 @pytest.mark.parametrize("status_code", [200, 201, 400, 503])
 def test_an_answer_of_any_status_is_a_response_not_an_error(status_code: int) -> None:
     told = json.loads(outcome_line(BATCH, 1, "a", Answer(status_code, "", "local", msgspec.Raw(b'{"error":{}}'))))
-    assert told["response"] == {"status_code": status_code, "request_id": "", "provider": "local", "body": {"error": {}}}
+    expected = {"status_code": status_code, "request_id": "", "provider": "local", "body": {"error": {}}}
+    assert told["response"] == expected
     assert told["error"] is None
 
 
