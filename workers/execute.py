@@ -144,7 +144,7 @@ async def _go_on(
     decision = decide(policy, line.tries, result, random=_RANDOM.random(), elapsed_s=line.spent_s)
     match decision:
         case Wait():
-            line.tries -= 1
+            line.not_taken()
             if passage.is_open:
                 await _pause(context, _RANDOM.uniform(0, _BREATH_S))
         case Retry(after_s):

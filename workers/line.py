@@ -44,7 +44,7 @@ class LineUnderWay:
     """A line, its verdict as of `asked_at`, and its attempts.
 
     `tries` counts those of the provider asked last, `spent_s` what they took with the waits between them; both leave
-    out what the provider did not take. `provider` is the one asked last.
+    out what the provider did not take. `provider` is the one asked last, `asked_model` what it calls the model.
     """
 
     shard: Shard
@@ -56,6 +56,7 @@ class LineUnderWay:
     model: str = ""
     body: bytes = b""
     provider: str = ""
+    asked_model: str = ""
     attempts: list[Attempt] = field(default_factory=list)
     sent: int = 0
     tries: int = 0
@@ -71,6 +72,7 @@ class LineUnderWay:
         """Take over what the plan says of the line."""
         self.endpoint, self.planned, self.body = endpoint, planned, bytes(planned.body)
         self.model, self.provider = model_of(self.body), self.shard.provider
+        self.asked_model = self.model
 
     async def ask(self, context: Context) -> None:
         """Ask whether to send the line; waits until it is clear whether a silent worker that claimed it is dead."""
@@ -111,6 +113,11 @@ class LineUnderWay:
         self.sent += 1
         self.tries += 1
         self.spent_s += attempt.latency_ms / 1000
+
+    def not_taken(self) -> None:
+        """Note that the last one was no attempt: the provider has not taken the request."""
+        self.tries -= 1
+        self.spent_s -= self.attempts[-1].latency_ms / 1000
 
     def will_wait(self, seconds: float) -> None:
         """Note the wait before the next attempt."""

@@ -43,16 +43,21 @@ async def record_of(context: Context, line: LineUnderWay, settled: Settled) -> L
         path = paths.large_record(line.shard, line.index, uuid4().hex)
         await patiently(lambda: context.blobs.put(path, content))
         content = b"@" + path.encode()
-    retries = max(0, line.sent - 1)
-    if settled.response is None:
-        is_copy = settled.copy_of is not None
-        return LineRecord(line.index, settled.outcome, content, retries, NO_USAGE, line.model, is_copy=is_copy)
-    answered = _answered(context, line, settled.response)
-    return LineRecord(line.index, settled.outcome, content, retries, settled.response.usage, line.model, answered)
+    return LineRecord(
+        line.index,
+        settled.outcome,
+        content,
+        retries=max(0, line.sent - 1),
+        usage=settled.response.usage if settled.response else NO_USAGE,
+        model=line.model,
+        answered=_answered(context, line, settled.response) if settled.response else None,
+        is_copy=settled.copy_of is not None,
+        provider=line.helper or "",
+    )
 
 
 def _answered(context: Context, line: LineUnderWay, response: Response) -> Answered:
-    price = context.prices.of(line.provider, line.model, time.time())
+    price = context.prices.of(line.provider, line.asked_model, time.time())
     cost = cost_of(price, response.usage, succeeded=response.is_success)
     return Answered(cost, response.latency_ms, response.ttfb_ms)
 

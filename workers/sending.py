@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 async def send(context: Context, line: LineUnderWay, passage: Passage) -> Response | ProviderError | LineDied:
     """Send once: here, or alone in a process of its own if workers died while they sent this line."""
-    sent_at, line.provider = time.monotonic(), passage.provider
+    sent_at = time.monotonic()
+    line.provider, line.asked_model = passage.provider, passage.model
     passage.send(is_retry=line.sent > 0)
     try:
         result: Response | ProviderError | LineDied = await _answer(context, line, passage)

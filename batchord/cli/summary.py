@@ -25,7 +25,7 @@ _ERRORS_READ: Final = 1_000
 _HINTS: Final = {
     "provider_unavailable": "Is the server running, and is base_url right?",
     "connection_error": "The server ended connections without an answer; its log may say why.",
-    "request_timeout": "The provider did not answer in time; its error says which limit to raise, or lower max_concurrency.",
+    "request_timeout": "The provider did not answer in time; the error says which limit to raise.",
     "401": "Is the API key right? See api_key_env in the providers file.",
     "404": "Does the provider serve this endpoint and this model?",
     "429": "The account's quota is used up, or one request is past the whole limit.",

@@ -87,8 +87,8 @@ class Answered:
 class LineRecord:
     """The outcome of the line at `index` of its shard, as it is kept until the seal: `content` is the part's line.
 
-    `model` is the one that the line asked for; `answered` is None where no answer came, and of a copy, which took that
-    of another line.
+    `model` is the one that the line asked for, `provider` the one that was asked, if it is not the shard's. `answered`
+    is None where no answer came, and of a copy, which took that of another line.
     """
 
     index: int
@@ -99,6 +99,7 @@ class LineRecord:
     model: str = ""
     answered: Answered | None = None
     is_copy: bool = False
+    provider: str = ""
 
     @property
     def is_large(self) -> bool:
@@ -154,7 +155,8 @@ def record(shard: Shard, worker: str, claim_s: float, records: Sequence[LineReco
     words: list[Argument] = []
     for line in records:
         words += line.words()
-        words.append(models.setdefault(line.model[:_MODEL_CHARS], len(models)))
+        model = f"{line.provider or shard.provider}|{line.model[:_MODEL_CHARS]}"
+        words.append(models.setdefault(model, len(models)))
     head: list[Argument] = [worker, claim_s, shard.number, shard.provider, _ANALYTICS_FIELDS, len(models)]
     return _RECORD.call(names, [*head, *models, *words], int)
 

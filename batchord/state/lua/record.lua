@@ -3,10 +3,10 @@
 -- KEYS  1 the batch's hash, 2 the shard's hash, 3 its outcomes, 4 its claims, 5 its owners, 6 the provider's sorted set
 --       of open shards, 7 the batch's analytics
 -- ARGV  1 worker, 2 for how many seconds a claim holds, 3 the shard's number, 4 provider, 5 at how many fields the
---       analytics take no new model, 6 how many models follow, these, then for each line: index, record (its first
---       letter is the outcome), retries, input, cached, output, reasoning and total tokens, cost in nano-dollars ('' if
---       unknown), the buckets of its latency ('copy' where the answer is another line's) and of its time to first byte
---       ('' for both where no answer came), which of the models
+--       analytics take no new model, 6 how many models follow, these (each as provider|model), then for each line:
+--       index, record (its first letter is the outcome), retries, input, cached, output, reasoning and total tokens,
+--       cost in nano-dollars ('' if unknown), the buckets of its latency ('copy' where the answer is another line's) and
+--       of its time to first byte ('' for both where no answer came), which of the models
 -- Gives how many were recorded now.
 -- Atomic, so that results, counters, usage and analytics cannot drift apart, and a line is never counted twice.
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -63,7 +63,7 @@ end
 -- outcomes would be written, and the shard never be complete.
 for field, n in pairs(sums) do redis.pcall('HINCRBY', KEYS[1], field, n) end
 for model, tally in pairs(tallies) do
-  local name = ARGV[4] .. '|' .. ARGV[7 + model] .. '|'
+  local name = ARGV[7 + model] .. '|'
   if redis.call('HSETNX', KEYS[7], name .. 'seen', 1) == 1 and redis.call('HLEN', KEYS[7]) > tonumber(ARGV[5]) then
     redis.call('HDEL', KEYS[7], name .. 'seen')
     name = ARGV[4] .. '||'
