@@ -196,12 +196,16 @@ class LineError(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The HTTP answer to a line, and which provider gave it; `body` is one line of JSON, kept to the byte."""
+    """The HTTP answer to a line, and which provider gave it; `body` is one line of JSON, kept to the byte.
+
+    `cost` is in dollars, None where the price is not known.
+    """
 
     status_code: int
     request_id: str
     provider: str
     body: msgspec.Raw
+    cost: float | None = None
 
 
 def outcome_line(batch_id: str, line: int, custom_id: str, result: Answer | LineError) -> bytes:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from workers.providers.seam import ProviderError
 
 _LONGEST_PAUSE_S: Final = 86_400.0
+_SHORTEST_BACKOFF_S: Final = 0.25
 _LONGEST_BACKOFF_S: Final = 60.0
 _ANSWERS_APART_S: Final = 5.0
 _PROBE_LIFE_S: Final = 15.0
@@ -167,7 +168,7 @@ class Condition:
         now = self._clock()
         if not wait_s and sent_at < self._paused_until:
             return
-        backoff_s = min(_LONGEST_BACKOFF_S, 2.0 ** min(self._known.pauses, 10))
+        backoff_s = min(_LONGEST_BACKOFF_S, _SHORTEST_BACKOFF_S * 2.0 ** min(self._known.pauses, 10))
         until = now + min(wait_s or backoff_s, _LONGEST_PAUSE_S)
         if until > self._paused_until:
             self._own_pause_until, self._is_troubled = until, True

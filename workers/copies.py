@@ -53,7 +53,7 @@ async def answer(context: Context, line: LineUnderWay) -> Settled | None:
         Draining: the worker ends.
     """
     original = line.planned.original
-    if original is None:
+    if original is None or not line.may_be_sent:
         return None
     watch = context.watches.watch(line.shard._replace(number=original.shard), original)
     while line.may_be_sent and not (await asyncio.wait({watch}, timeout=_ASK_AGAIN_S))[0]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from workers.samples import Samples
 
 _TOO_MANY_REQUESTS: Final = 429
+_MINUTE_S: Final = 60.0
 _LONGEST_REST_S: Final = 60.0
 """What a misread header may cost; a provider that needs longer will say so with a refusal."""
 
@@ -120,7 +121,7 @@ class Gate:
     def report(self, worker: str) -> Report:
         """Give what this process does there at the moment."""
         own = self.permits[self.provider.name]
-        return self.tally.report(worker, own.held - self.tally.in_flight + own.waiting, own.limit)
+        return self.tally.report(worker, own.held - self.tally.in_flight + own.waiting, own.limit, self.pace.rates())
 
     def is_plain(self, model: str) -> bool:
         """Whether a line waits here for a permit alone."""
@@ -206,7 +207,11 @@ class Gate:
             self._mind_the_rest(response)
 
     def _mind_the_rest(self, response: Response) -> None:
-        """Wait for the reset of a limit of which nothing is left, rather than be refused."""
+        """Wait for the reset of a limit of which nothing is left, rather than be refused.
+
+        Not of a limit a minute that is stated: the pace keeps it, and its reset says when *all* of it is back.
+        """
         for stated in response.stated:
-            if stated.remaining is not None and stated.remaining < 1 and stated.reset_s:
+            is_kept = stated.limit is not None and stated.window_s <= _MINUTE_S
+            if not is_kept and stated.remaining is not None and stated.remaining < 1 and stated.reset_s:
                 self.condition.pause(min(stated.reset_s, _LONGEST_REST_S))

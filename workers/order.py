@@ -58,9 +58,10 @@ def by_prefix(bodies: Sequence[bytes]) -> list[int]:
     prompts = [_prompt(body) for body in bodies]
     indices = sorted(range(len(prompts)), key=prompts.__getitem__)
     groups = [list(group) for _, group in groupby(indices, key=lambda index: prompts[index][:_ALIKE_BYTES])]
-    order: list[int] = []
-    for group, following in zip(groups, [*groups[1:], []], strict=True):
-        order += [*([] if order else group[:1]), *following[:1], *group[1:]]
+    leaders = [group[0] for group in groups]
+    order = leaders[:1]
+    for following, group in enumerate(groups, start=1):
+        order += [*leaders[following : following + 1], *group[1:]]
     return order
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from batchord.contract import NO_USAGE, Answer, LineError
 from batchord.lifecycle import Outcome
-from batchord.prices import cost_of
+from batchord.prices import NANOS_PER_DOLLAR, cost_of
 from batchord.shard_file import Trace, encode_outcome
 from batchord.state import shards
 from batchord.state.shards import Answered, LineRecord
@@ -38,7 +38,8 @@ def settled_by(result: Response | ProviderError, attempts: int, provider: str) -
 async def record_of(context: Context, line: LineUnderWay, settled: Settled) -> LineRecord:
     """Give the record; what is too large for Redis waits in storage for the seal."""
     trace = line.trace if settled.copy_of is None else Trace(line.provider, copy_of=settled.copy_of)
-    content = encode_outcome(line.shard.batch_id, line.planned, settled.result, trace)
+    answered = _answered(context, line, settled.response) if settled.response else None
+    content = encode_outcome(line.shard.batch_id, line.planned, _priced(settled, answered), trace)
     if len(content) > context.settings.spill_bytes:
         path = paths.large_record(line.shard, line.index, uuid4().hex)
         await patiently(lambda: context.blobs.put(path, content))
@@ -50,10 +51,19 @@ async def record_of(context: Context, line: LineUnderWay, settled: Settled) -> L
         retries=max(0, line.sent - 1),
         usage=settled.response.usage if settled.response else NO_USAGE,
         model=line.model,
-        answered=_answered(context, line, settled.response) if settled.response else None,
+        answered=answered,
         is_copy=settled.copy_of is not None,
         provider=line.helper or "",
     )
+
+
+def _priced(settled: Settled, answered: Answered | None) -> Answer | LineError:
+    """Give the result with what it cost: a copy nothing."""
+    if isinstance(settled.result, LineError):
+        return settled.result
+    nanos = answered.cost_nanos if answered else 0
+    cost = None if nanos is None else nanos / NANOS_PER_DOLLAR
+    return msgspec.structs.replace(settled.result, cost=cost)
 
 
 def _answered(context: Context, line: LineUnderWay, response: Response) -> Answered:

@@ -12,12 +12,15 @@ from batchord.errors import UnavailableError
 from batchord.state import reports
 from batchord.state.reports import Report
 from workers.meaning import Meaning, meaning_of
+from workers.providers.seam import Response
+from workers.rates import NO_RATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from batchord.state.connection import State
-    from workers.providers.seam import ProviderError, Response
+    from workers.providers.seam import ProviderError
+    from workers.rates import Rates
 
 _LOGGER = logging.getLogger(__name__)
 _INTERVAL_S: Final = 1.0
@@ -29,9 +32,9 @@ class Tally:
     """Counts the requests of this process to one provider. `clock` is monotonic."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.in_flight = self.sent = self.refused = self.failed = 0
+        self.in_flight = self.sent = self.refused = self.failed = self.tokens = 0
         self._clock = clock
-        self._marks = deque([(clock(), 0)])
+        self._marks = deque([(clock(), 0, 0)])
 
     def began(self) -> None:
         """Count a request that is being sent."""
@@ -44,31 +47,39 @@ class Tally:
         meaning = meaning_of(result)
         self.refused += meaning is Meaning.REFUSED
         self.failed += meaning in {Meaning.FAILED, Meaning.TIMED_OUT}
+        if isinstance(result, Response):
+            self.tokens += result.usage.total_tokens
 
     def dropped(self) -> None:
         """Count one of whose end nothing is known."""
         self.in_flight -= 1
 
-    def report(self, worker: str, waiting: int, permits: int) -> Report:
-        """Give what there is to say; to be called every second or so, for the rate is that between calls."""
+    def report(self, worker: str, waiting: int, permits: int, allowed: Rates = NO_RATES) -> Report:
+        """Give what there is to say; to be called every second or so, for the rates are those between calls."""
+        requests, tokens = self._per_minute()
         return Report(
             worker=worker,
             in_flight=self.in_flight,
             waiting=waiting,
             permits=permits,
             sent=self.sent,
-            rate_per_minute=self._rate_per_minute(),
+            rate_per_minute=requests,
+            token_rate_per_minute=tokens,
             refused=self.refused,
             failed=self.failed,
+            requests_per_minute=allowed.requests_per_minute,
+            tokens_per_minute=allowed.tokens_per_minute,
         )
 
-    def _rate_per_minute(self) -> float:
+    def _per_minute(self) -> tuple[float, float]:
+        """Give the requests and the tokens a minute of late."""
         now = self._clock()
-        self._marks.append((now, self.sent))
+        self._marks.append((now, self.sent, self.tokens))
         while len(self._marks) > 2 and now - self._marks[1][0] >= _RATE_OVER_S:  # noqa: PLR2004 (two make a rate)
             self._marks.popleft()
-        began_at, sent = self._marks[0]
-        return round(60 * (self.sent - sent) / max(now - began_at, _INTERVAL_S), 1)
+        began_at, sent, tokens = self._marks[0]
+        lasted_s = max(now - began_at, _INTERVAL_S)
+        return round(60 * (self.sent - sent) / lasted_s, 1), round(60 * (self.tokens - tokens) / lasted_s, 1)
 
 
 async def keep_reports(look: Callable[[], Mapping[str, Report]], state: State) -> None:

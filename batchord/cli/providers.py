@@ -70,8 +70,8 @@ def providers(context: click.Context, providers: Path | None, *, once: bool, as_
     in flight  requests under way, in the whole fleet
     left       how many more may be now: of what is stated, or of what is learned
     waiting    lines that wait in workers: for a permit, the pace, a pause's end
-    requests   sent a minute, by the last 10 s, of what the providers file allows
-    tokens     a minute: what the providers file allows
+    requests   sent a minute, by the last 10 s, of the limit: stated or learned
+    tokens     of the answers a minute, of the limit: stated or learned
     429s       requests that it refused, and
     failed     those that it failed or never answered, since the workers started
 
@@ -171,20 +171,23 @@ def _table(standings: Sequence[ProviderStanding]) -> Table:
 
 
 def _row(standing: ProviderStanding) -> tuple[str, ...]:
-    limits = standing.limits
-    allowed = f" of {limits.requests_per_minute:,}" if limits.requests_per_minute else ""
+    limits = standing.in_force
     return (
         standing.id,
         standing.state,
         f"{standing.in_flight:,}",
         f"{standing.permits_left:,}",
         f"{standing.waiting:,}",
-        f"{round(standing.rate_per_minute):,}{allowed}",
-        f"of {limits.tokens_per_minute:,}" if limits.tokens_per_minute else "-",
+        _rate(standing.rate_per_minute, limits.requests_per_minute),
+        _rate(standing.token_rate_per_minute, limits.tokens_per_minute),
         f"{standing.refused:,}",
         f"{standing.failed:,}",
         f"{standing.workers:,}",
     )
+
+
+def _rate(per_minute: float, limit: int | None) -> str:
+    return f"{round(per_minute):,}" + (f" of {limit:,}" if limit is not None else "")
 
 
 def _limits(limits: Provider | ModelLimits) -> str:

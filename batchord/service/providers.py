@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ProviderLimits(BaseModel):
-    """What the providers file states for the whole fleet; null is not stated, and so learned."""
+    """Limits of the whole fleet; null is none."""
 
     max_concurrency: int | None = None
     requests_per_minute: int | None = None
@@ -32,8 +32,9 @@ class ProviderStanding(BaseModel):
 
     `state`: `ok`; `paused`, as it asked for; `open`, it fails and is left alone; `probing`, one request tries it again;
     `silent`, it has never answered. `message` says why in words, and `waits_until` until when nothing is sent.
-    `waiting` lines wait in workers for it, `rate_per_minute` requests were sent lately, `refused` ones were answered
-    429, `failed` ones 5xx or not at all.
+    `waiting` lines wait in workers for it, `rate_per_minute` requests were sent lately and answered with
+    `token_rate_per_minute` tokens, `refused` ones were answered 429, `failed` ones 5xx or not at all. `limits` are what
+    the providers file states, `in_force` what holds at the moment, be it stated or learned.
     """
 
     id: str
@@ -51,10 +52,12 @@ class ProviderStanding(BaseModel):
     permits_left: int
     waiting: int
     rate_per_minute: float
+    token_rate_per_minute: float
     sent: int
     refused: int
     failed: int
     limits: ProviderLimits
+    in_force: ProviderLimits
 
 
 async def listing(backend: Backend) -> list[ProviderStanding]:
@@ -90,6 +93,7 @@ def _names(routes: Routes, holders: Iterable[str]) -> list[str]:
 
 def _standing(view: ProviderView, config: Provider | None) -> ProviderStanding:
     condition = view.condition
+    stated = ProviderLimits.model_validate(config, from_attributes=True) if config else ProviderLimits()
     return ProviderStanding(
         id=view.name,
         kind=config.kind if config else None,
@@ -105,8 +109,22 @@ def _standing(view: ProviderView, config: Provider | None) -> ProviderStanding:
         permits_left=max(0, view.permits - view.in_flight),
         waiting=view.waiting,
         rate_per_minute=round(view.rate_per_minute, 1),
+        token_rate_per_minute=round(view.token_rate_per_minute, 1),
         sent=view.sent,
         refused=view.refused,
         failed=view.failed,
-        limits=ProviderLimits.model_validate(config, from_attributes=True) if config else ProviderLimits(),
+        limits=stated,
+        in_force=_in_force(view, stated),
+    )
+
+
+def _in_force(view: ProviderView, stated: ProviderLimits) -> ProviderLimits:
+    """Give what the workers go by; without any, it is what is stated."""
+    if not view.reports:
+        return stated
+    requests, tokens = view.requests_per_minute, view.tokens_per_minute
+    return ProviderLimits(
+        max_concurrency=view.permits,
+        requests_per_minute=None if requests is None else round(requests),
+        tokens_per_minute=None if tokens is None else round(tokens),
     )

@@ -11,7 +11,7 @@ from batchord.state.calls import Call, Script, nothing
 from batchord.state.conditions import ProviderCondition
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _REPORT, _READ = Script("report", "_clock"), Script("providers", "_clock", "_condition")
 _SILENT_S: Final = 15
@@ -21,7 +21,9 @@ class Report(msgspec.Struct, frozen=True):
     """What one worker says of one provider, `at` a time of Redis.
 
     `permits` is its part of the limit now. `sent`, `refused` (429s) and `failed` (no answer, or a status of 500 or
-    more) count since it started; `rate_per_minute` is that of the requests sent in the last 10 s.
+    more) count since it started; `rate_per_minute` is that of the requests sent in the last 10 s, `token_rate_per_minute`
+    that of the tokens of their answers. `requests_per_minute` and `tokens_per_minute` are the limits that it keeps, stated
+    or learned; None is not limited.
     """
 
     worker: str
@@ -30,8 +32,11 @@ class Report(msgspec.Struct, frozen=True):
     permits: int = 0
     sent: int = 0
     rate_per_minute: float = 0
+    token_rate_per_minute: float = 0
     refused: int = 0
     failed: int = 0
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
     at: float = 0
 
 
@@ -73,6 +78,21 @@ class ProviderView(msgspec.Struct, frozen=True):
         return sum(report.rate_per_minute for report in self.reports)
 
     @property
+    def token_rate_per_minute(self) -> float:
+        """Tokens a minute, by the answers of the last 10 s."""
+        return sum(report.token_rate_per_minute for report in self.reports)
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """The limit on requests a minute that the workers keep, as far as they know one."""
+        return _lowest(report.requests_per_minute for report in self.reports)
+
+    @property
+    def tokens_per_minute(self) -> float | None:
+        """The limit on tokens a minute that the workers keep, as far as they know one."""
+        return _lowest(report.tokens_per_minute for report in self.reports)
+
+    @property
     def refused(self) -> int:
         """Answers of 429."""
         return sum(report.refused for report in self.reports)
@@ -81,6 +101,10 @@ class ProviderView(msgspec.Struct, frozen=True):
     def failed(self) -> int:
         """Requests without an answer, or with a status of 500 or more."""
         return sum(report.failed for report in self.reports)
+
+
+def _lowest(limits: Iterable[float | None]) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def write(said: Mapping[str, Report]) -> Call[None]:

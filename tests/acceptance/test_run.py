@@ -27,7 +27,7 @@ def test_every_line_is_answered_in_the_input_s_order_and_sent_once_as_it_was(
     first = folder.output_lines[0]
     assert set(first) == {"id", "custom_id", "response", "error"}
     assert first["error"] is None
-    assert set(first["response"]) == {"status_code", "request_id", "provider", "body"}
+    assert set(first["response"]) == {"status_code", "request_id", "provider", "cost", "body"}
     assert first["response"]["body"]["choices"][0]["message"]["content"] == "<0>"
     assert sorted(seen.body for seen in upstream.requests) == sorted(
         msgspec.json.encode(line["body"]).decode() for line in lines

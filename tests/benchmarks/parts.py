@@ -120,6 +120,7 @@ PARTS: Final[dict[str, Callable[[Scope, Progress], Measured]]] = {
     "adaptive": providers.measure_adaptive,
     "fairness": providers.measure_fairness,
     "isolation": providers.measure_isolation,
+    "prefix": providers.measure_prefix,
 }
 
 

@@ -79,9 +79,8 @@ def measure(shape: Shape, folder: Path, *, prefix_order: bool) -> Cached:
 
 def _write_input(path: Path, shape: Shape) -> None:
     """Write the file, of which each line has another prefix than the one before."""
-    prefixes = [
-        f"You are number {number}. {'Heed each rule. ' * 400}"[:PREFIX_BYTES] for number in range(shape.prefixes)
-    ]
+    rules = "Heed each rule. " * PREFIX_BYTES
+    prefixes = [f"You are number {number}. {rules}"[:PREFIX_BYTES] for number in range(shape.prefixes)]
     with path.open("w", encoding="utf-8") as file:
         for number in range(shape.lines):
             system = {"role": "system", "content": prefixes[number % shape.prefixes]}
@@ -110,7 +109,8 @@ def table(measured: Sequence[Cached], shape: Shape) -> Table:
         (str(each.prefix_order).lower(), f"{each.cached_share:.0%}", f"{each.lines_per_s:,.0f}") for each in measured
     ]
     note = (
-        f"{shape.lines:,} lines with {shape.prefixes} prefixes of {PREFIX_BYTES:,} bytes in turn; a provider that keeps the "
-        f"last {shape.prefixes_most}, and answers after {1000 * LATENCY_S:.0f} ms, {shape.in_flight} in flight; one worker"
+        f"one worker; {shape.lines:,} lines with {shape.prefixes} prefixes of {PREFIX_BYTES:,} bytes in turn, "
+        f"{shape.in_flight} in flight; the provider keeps the last {shape.prefixes_most} prefixes and answers after "
+        f"{1000 * LATENCY_S:.0f} ms"
     )
     return Table("prefix", "A prompt cache, and the order of the lines", headings, rows, note)

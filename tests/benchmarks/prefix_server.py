@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections import OrderedDict
 
@@ -30,8 +29,12 @@ class PrefixUpstream:
         await asyncio.sleep(self._latency_s)
         self._keep(prefix)  # only what was computed whole can be reused
         read = len(prompt) // BYTES_PER_TOKEN
-        usage = {"prompt_tokens": read, "completion_tokens": 1, "total_tokens": read + 1}
-        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        usage = {
+            "prompt_tokens": read,
+            "prompt_tokens_details": {"cached_tokens": cached},
+            "completion_tokens": 1,
+            "total_tokens": read + 1,
+        }
         choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}
         return web.json_response({"object": "chat.completion", "model": "m", "choices": [choice], "usage": usage})
 

@@ -1,10 +1,10 @@
-"""The parts of the benchmark that are about providers: limits a minute, unknown capacity, fairness, isolation."""
+"""The parts of the benchmark that are about providers: limits, unknown capacity, fairness, isolation, caches."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import adaptive, fairness, isolation, rates, runs
+from tests.benchmarks import adaptive, fairness, isolation, prefix, rates, runs
 from tests.benchmarks.measured import Measured, empty_folder
 
 if TYPE_CHECKING:
@@ -55,3 +55,12 @@ def measure_isolation(scope: Scope, progress: Progress) -> Measured:
             measured.append(isolation.beside(scope.isolation, trouble, alone, empty))
     results = {"isolation": measured, "ratios": [each.ratio for each in measured]}
     return Measured(results, [isolation.table(measured, scope.isolation)])
+
+
+def measure_prefix(scope: Scope, progress: Progress) -> Measured:
+    """Run against a prompt cache, in the input's order and in that of the prefixes."""
+    measured = []
+    for is_on in progress.track((False, True), description="a prompt cache, and the order of the lines"):
+        with empty_folder() as empty:
+            measured.append(prefix.measure(scope.prefix, empty, prefix_order=is_on))
+    return Measured({"prefix": measured}, [prefix.table(measured, scope.prefix)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from tests.benchmarks import adaptive, fairness, isolation, rates
+from tests.benchmarks import adaptive, fairness, isolation, prefix, rates
 from tests.benchmarks.load import Shape as LoadShape
 from tests.benchmarks.recovery import Shape as RecoveryShape
 from tests.benchmarks.runs import Cell
@@ -42,6 +42,7 @@ class Scope:
     adaptive: adaptive.Shape
     fairness: fairness.Shape
     isolation: isolation.Shape
+    prefix: prefix.Shape
 
 
 def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -> Scope:
@@ -62,6 +63,7 @@ def full(lines: int, rounds: int, workers: int, memory_lines: tuple[int, ...]) -
         adaptive=adaptive.Shape(places=80, lines=20_000, settled_s=30, workers=(1, 2)),
         fairness=fairness.Shape(large_lines=50_000, small_lines=10, in_flight=64, window_lines=4_000),
         isolation=isolation.Shape(lines=3_000, in_flight=32, troubled_in_flight=256),
+        prefix=prefix.Shape(lines=4_000, prefixes=40, prefixes_most=8, in_flight=32),
     )
 
 
@@ -83,4 +85,5 @@ def quick() -> Scope:
         adaptive=adaptive.Shape(places=8, lines=200, settled_s=2, workers=(1,)),
         fairness=fairness.Shape(large_lines=2_000, small_lines=2, in_flight=16, window_lines=200),
         isolation=isolation.Shape(lines=100, in_flight=16, troubled_in_flight=16),
+        prefix=prefix.Shape(lines=200, prefixes=10, prefixes_most=2, in_flight=8),
     )

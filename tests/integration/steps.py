@@ -11,6 +11,7 @@ import random
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from batchord.state import batches, keys
 from batchord.storage import paths
 from tests.integration.steps_worker import Died, Message, Upstream, Worker
 from workers.celery_app import create_celery
+from workers.retry import Policy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -270,6 +272,7 @@ class Sites:
         site.redis.flushall()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("workers.patience._PAUSES_S", (0.0,))
+            patch.setattr("workers.execute._policy", partial(Policy, base_s=0.0))
             try:
                 for _ in range(workers):
                     await site.join()

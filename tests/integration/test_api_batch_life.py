@@ -187,7 +187,7 @@ def told(line: dict[str, Any]) -> int | str:
     assert line.keys() == {"id", "custom_id", "response", "error"}
     assert line["id"].startswith("batch_req_")
     if line["error"] is None:
-        assert line["response"].keys() == {"status_code", "request_id", "provider", "body"}
+        assert line["response"].keys() == {"status_code", "request_id", "provider", "cost", "body"}
         return int(line["response"]["status_code"])
     assert line["response"] is None
     assert line["error"].keys() == {"code", "message"}

@@ -62,10 +62,12 @@ async def test_providers_of_which_no_worker_reports_are_listed_as_they_are_confi
         "permits_left": 0,
         "waiting": 0,
         "rate_per_minute": 0,
+        "token_rate_per_minute": 0,
         "sent": 0,
         "refused": 0,
         "failed": 0,
         "limits": {"max_concurrency": None, "requests_per_minute": 600, "tokens_per_minute": None},
+        "in_force": {"max_concurrency": None, "requests_per_minute": 600, "tokens_per_minute": None},
     }
     assert (second["id"], second["kind"]) == ("local", "simulated")
     assert "s3cret" not in answer.text.lower()
@@ -82,6 +84,20 @@ async def test_what_the_workers_report_is_summed(valkey: EmbeddedValkey, tmp_pat
         found = (await api.get("/v1/providers/openai")).json()
     counts = ("workers", "in_flight", "waiting", "permits", "permits_left", "sent", "rate_per_minute", "refused")
     assert [found[name] for name in counts] == [2, 6, 4, 10, 4, 40, 120.1, 8]
+
+
+async def test_limits_that_the_workers_learned_are_in_force_beside_those_stated(
+    valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with serving(valkey, tmp_path) as api:
+        knows = Report("w1", permits=20, requests_per_minute=500, tokens_per_minute=90_000.4, token_rate_per_minute=70)
+        idle = Report("w2", permits=20, requests_per_minute=600)
+        for report in (knows, idle):
+            await api.backend.state.run(reports.write({"openai": report}))
+        found = (await api.get("/v1/providers/openai")).json()
+    assert found["limits"] == {"max_concurrency": None, "requests_per_minute": 600, "tokens_per_minute": None}
+    assert found["in_force"] == {"max_concurrency": 40, "requests_per_minute": 500, "tokens_per_minute": 90_000}
+    assert found["token_rate_per_minute"] == 70
 
 
 async def test_a_paused_provider_says_until_when_and_why(valkey: EmbeddedValkey, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.benchmarks import adaptive, fairness, isolation, rates, runs
+from tests.benchmarks import adaptive, fairness, isolation, prefix, rates, runs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,3 +64,8 @@ def test_a_provider_s_rate_is_taken_alone_and_beside_one_in_trouble(tmp_path: Pa
     alone.mkdir()
     beside = isolation.beside(shape, "hangs", isolation.alone(shape, alone), empty)
     assert beside.ratio > 0 < beside.alone_lines_per_s
+
+
+def test_lines_in_the_order_of_their_prefixes_are_read_from_the_cache(empty: Path) -> None:
+    shape = prefix.Shape(lines=200, prefixes=10, prefixes_most=3, in_flight=4)
+    assert 0.3 < prefix.measure(shape, empty, prefix_order=True).cached_share < 0.96

@@ -13,7 +13,9 @@ from batchord.contract import produced_file_id
 from batchord.lifecycle import Status
 from batchord.state import analytics
 from batchord.storage import paths
-from tests.integration.steps import BATCH, BOUND_S, Site, Sites, came, line
+from tests.integration.api import open_api
+from tests.integration.retries import retry_all
+from tests.integration.steps import BATCH, BOUND_S, ENDPOINT, Site, Sites, came, line
 from tests.integration.steps_trouble import (
     dies_and_is_lost,
     dies_and_is_redelivered,
@@ -70,17 +72,17 @@ def duplicates(site: Site) -> int:
 
 
 async def test_equal_requests_are_sent_once_and_all_answered_under_their_own_names(sites: Sites) -> None:
-    async with sites.new(shard_lines=1_000, window_lines=1_000) as site:
-        lines = [ask(f"ok-{number}", f"question {number % 10}") for number in range(1_000)]
+    async with sites.new(shard_lines=100, window_lines=200) as site:
+        lines = [ask(f"ok-{number}", f"question {number % 10}") for number in range(200)]
         sent = await carried_out(site, *lines)
         assert sent == [f"ok-{number}" for number in range(10)]
         result = site.result()
-        assert result.succeeded == [f"ok-{number}" for number in range(1_000)]
-        assert len({json.loads(raw)["id"] for raw in (result.output or b"").splitlines()}) == 1_000
+        assert result.succeeded == [f"ok-{number}" for number in range(200)]
+        assert len({json.loads(raw)["id"] for raw in (result.output or b"").splitlines()}) == 200
         answered = responses(site)
-        assert all(answered[f"ok-{number}"] == answered[f"ok-{number % 10}"] for number in range(1_000))
-        assert (result.counts["completed"], result.counts["tokens"]) == (1_000, 10 * 5)
-        assert duplicates(site) == 990
+        assert all(answered[f"ok-{number}"] == answered[f"ok-{number % 10}"] for number in range(200))
+        assert (result.counts["completed"], result.counts["tokens"]) == (200, 10 * 5)
+        assert duplicates(site) == 190
 
 
 async def test_a_copy_takes_the_answer_of_a_shard_that_is_sealed(sites: Sites) -> None:
@@ -216,3 +218,35 @@ async def test_trouble_after_any_write_of_a_copy_sends_nothing_more(sites: Sites
         site.assert_tidy()
 
     await each_moment(sites, executing_a_copy, trouble, check, [ask("ok-0"), ask("ok-1")])
+
+
+async def test_a_retry_asks_once_again_for_lines_that_failed_together(sites: Sites) -> None:
+    async with sites.new(shard_lines=2, window_lines=2) as site:
+        assert await carried_out(site, *(ask(f"bad-{number}") for number in range(5))) == ["bad-0"]
+        assert site.result().counts["failed"] == 5
+        site.upstream.healed = True
+        await retry_all(site)
+        await in_order(site)
+        assert site.upstream.calls == ["bad-0", "bad-0"]
+        assert site.result().counts["completed"] == 5
+        site.assert_tidy()
+
+
+async def test_a_client_may_ask_for_it_and_is_told_what_it_saved(sites: Sites) -> None:
+    async with sites.new() as site, open_api(site.settings.redis_url, site.settings.data_dir) as api:
+        wanted = {"requests": [ask(f"ok-{number}", temperature=1) for number in range(3)], "endpoint": ENDPOINT}
+        answer = await api.post("/v1/batches", json={**wanted, "completion_window": "24h", "dedupe": True})
+        assert answer.json()["dedupe"] is True
+        await in_order(site)
+        assert site.upstream.calls == ["ok-0"]
+        path = f"/v1/batches/{answer.json()['id']}/analytics"
+        total = (await api.get(path)).json()["total"]
+        assert (total["requests"], total["duplicates"], total["total_tokens"]) == (3, 2, 5)
+
+
+async def test_a_batch_that_says_nothing_of_duplicates_does_not_show_it(sites: Sites) -> None:
+    async with sites.new() as site, open_api(site.settings.redis_url, site.settings.data_dir) as api:
+        wanted = {"requests": [ask("ok-0")], "endpoint": ENDPOINT, "completion_window": "24h"}
+        assert "dedupe" not in (await api.post("/v1/batches", json=wanted)).json()
+        refused = await api.post("/v1/batches", json={**wanted, "dedupe": "yes"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "dedupe")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from batchord.cli import commands
 from batchord.errors import ConfigError, StateUnavailableError
@@ -106,6 +107,7 @@ def environ(valkey: EmbeddedValkey, tmp_path: Path) -> dict[str, str]:
     text = "[providers.local]\nbase_url = 'http://user:s3cret@h/v1'\nrequests_per_minute = 600\n"
     path = written(tmp_path / "p.toml", text)
     report = Report("w", in_flight=1003, waiting=7, permits=1005, sent=20, rate_per_minute=90.4, refused=5, failed=6)
+    report = replace(report, requests_per_minute=500, token_rate_per_minute=1200)
     with closing(BlockingState(valkey.url)) as state:
         state.run(shares.take("w", [Ask("local", 0, 5), Ask("elsewhere", 0, 5)], 60, 1))
         state.run(reports.write({"local": report}))
@@ -118,8 +120,8 @@ def test_the_table_shows_what_is_and_what_it_waits_for(environ: dict[str, str]) 
     assert ended.exit_code == 0
     header, local, elsewhere, message = ended.stdout.splitlines()
     assert header == "provider   state   in flight  left  waiting  requests/min  tokens/min  429s  failed  workers"
-    assert local.split() == ["local", "paused", "1,003", "2", "7", "90", "of", "600", "-", "5", "6", "1"]
-    assert elsewhere.split() == ["elsewhere", "ok", "0", "0", "0", "0", "-", "0", "0", "0"]
+    assert local.split() == ["local", "paused", "1,003", "2", "7", "90", "of", "500", "1,200", "5", "6", "1"]
+    assert elsewhere.split() == ["elsewhere", "ok", "0", "0", "0", "0", "0", "0", "0", "0"]
     assert message.startswith("local asks to wait ")
     assert message.endswith(" s (status 429)")
     assert "s3cret" not in ended.output

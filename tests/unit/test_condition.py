@@ -460,8 +460,8 @@ def test_a_tally_counts_what_becomes_of_requests_and_how_many_were_sent_of_late(
     report = tally.report("w", waiting=3, permits=4)
     assert (report.worker, report.waiting, report.permits) == ("w", 3, 4)
     assert (report.in_flight, report.sent, report.refused, report.failed) == (1, 7, 1, 3)
-    assert report.rate_per_minute == 210
+    assert (report.rate_per_minute, report.token_rate_per_minute) == (210, 30 * OK.usage.total_tokens)
     for _ in range(30):
         now += 1
         report = tally.report("w", waiting=0, permits=4)
-    assert report.rate_per_minute == 0
+    assert (report.rate_per_minute, report.token_rate_per_minute) == (0, 0)

@@ -78,9 +78,9 @@ BODY = b'{"id": "x",  "n": 1.0, "big": 123456789012345678901234567890, "u": "\\u
 
 
 def test_an_answer_is_a_line_with_a_null_error_and_its_body_to_the_byte() -> None:
-    line = outcome_line(BATCH, 7, "my-7", Answer(200, "req_1", "local", msgspec.Raw(BODY)))
+    line = outcome_line(BATCH, 7, "my-7", Answer(200, "req_1", "local", msgspec.Raw(BODY), 0.25))
     assert line == (
-        b'{"id":"%b","custom_id":"my-7","response":{"status_code":200,"request_id":"req_1","provider":"local","body":%b},"error":null}'
+        b'{"id":"%b","custom_id":"my-7","response":{"status_code":200,"request_id":"req_1","provider":"local","body":%b,"cost":0.25},"error":null}'
         % (line_id(BATCH, 7).encode(), BODY)
     )
 
@@ -109,7 +109,7 @@ def test_an_outcome_is_one_line_of_json_whatever_the_client_calls_it(custom_id: 
 @pytest.mark.parametrize("status_code", [200, 201, 400, 503])
 def test_an_answer_of_any_status_is_a_response_not_an_error(status_code: int) -> None:
     told = json.loads(outcome_line(BATCH, 1, "a", Answer(status_code, "", "local", msgspec.Raw(b'{"error":{}}'))))
-    expected = {"status_code": status_code, "request_id": "", "provider": "local", "body": {"error": {}}}
+    expected = {"status_code": status_code, "request_id": "", "provider": "local", "cost": None, "body": {"error": {}}}
     assert told["response"] == expected
     assert told["error"] is None
 

@@ -136,10 +136,12 @@ async def test_a_line_enters_once_the_pause_is_over() -> None:
         (OK, True),
         (replace(OK, status_code=429, body=b'{"error":{"code":"rate_limit_exceeded"}}'), False),
         (replace(OK, status_code=429, body=b'{"error":{"code":"insufficient_quota"}}'), True),
-        (replace(OK, stated=(StatedLimit("requests", 60, 100, 0, 5.0),)), False),
-        (replace(OK, stated=(StatedLimit("requests", 60, 100, 1, 5.0),)), True),
+        (replace(OK, stated=(StatedLimit("requests", 86_400, 100, 0, 5.0),)), False),
+        (replace(OK, stated=(StatedLimit("requests", 60, None, 0, 5.0),)), False),
+        (replace(OK, stated=(StatedLimit("requests", 60, 100, 0, 5.0),)), True),
+        (replace(OK, stated=(StatedLimit("requests", 86_400, 100, 1, 5.0),)), True),
     ],
-    ids=["success", "too fast", "no quota", "nothing left", "one left"],
+    ids=["success", "too fast", "no quota", "no day left", "nothing left", "kept by the pace", "one left"],
 )
 async def test_an_answer_may_pause_the_provider(result: Response, is_clear: bool) -> None:
     async with gates(provider()) as at:
@@ -160,6 +162,17 @@ async def test_tokens_are_corrected_by_what_was_used_and_given_back_by_who_does_
 
 WAYS = Ways((Way("a", "m"), Way("b", "m")), (Way("c", "other"),))
 PEERS = (provider("a", weight=1), provider("b", weight=3), provider("c"))
+
+
+async def test_a_limit_that_an_answer_states_is_reported_as_the_one_in_force() -> None:
+    async with gates(provider(requests_per_minute=600, rate_headers="openai")) as at:
+        passage = at["a"].try_enter("m", BODY) or await at["a"].take("m", BODY)
+        assert at["a"].report("w").requests_per_minute == 600
+        passage.send()
+        passage.sent(replace(OK, stated=(StatedLimit("tokens", 60, 9_000), StatedLimit("requests", 1, 5))))
+        report = at["a"].report("w")
+        assert (report.requests_per_minute, report.tokens_per_minute) == (300, 9_000)
+        await at["a"].pace.aclose()
 
 
 async def test_peers_share_by_weight() -> None:

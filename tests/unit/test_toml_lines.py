@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchord.toml_lines import Path, lines_of, nearest_line
@@ -109,7 +109,7 @@ def texts(draw: st.DrawFn) -> tuple[str, dict[Path, int], dict[str, Any]]:
     return writer.text, writer.lines, {"top": tables}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(texts())
 def test_every_key_is_found_on_its_line(written: tuple[str, dict[Path, int], dict[str, Any]]) -> None:
     text, lines, tables = written

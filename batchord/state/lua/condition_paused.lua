@@ -9,7 +9,7 @@ local sent, wait = now - tonumber(ARGV[2]), tonumber(ARGV[3])
 local pause_until = number(condition, 'pause_until')
 if wait == 0 and sent >= pause_until then
   condition.pauses = number(condition, 'pauses') + 1
-  wait = backoff(condition.pauses, 60, tonumber(ARGV[4]))
+  wait = backoff(condition.pauses, 240, tonumber(ARGV[4])) / 4 -- from a quarter of a second to a minute
 end
 if wait > 0 then
   condition.pause_until, condition.reason = math.max(pause_until, now + math.min(wait, 86400)), ARGV[5]
