@@ -81,7 +81,7 @@ class Condition:
             return None
         if failing_s < self._give_up_after_s:
             return None
-        return f"Provider {self._provider.name} has not answered for {failing_s:.0f} s: {self._known.reason}."
+        return f"Provider {self._provider.name} has not answered for {self._give_up_after_s:g} s: {self._known.reason}."
 
     async def clear(self) -> bool:
         """Wait until a request may be sent, first come, first served; safe to cancel.

@@ -33,7 +33,7 @@ from workers.samples import Samples
 from workers.transport_inflight import IN_FLIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Collection, Coroutine, Iterable
     from types import TracebackType
 
     from celery import Celery
@@ -163,10 +163,15 @@ class Context:
         """
         self.permits[lane].resize(limit)
         for name in self.routes.every:
-            helpers = self.routes.helpers_of(name)
+            helpers = self._helpers(name)
             if lane == name or lane in helpers:
                 room = sum(self.permits[one].limit for one in (name, *helpers))
                 IN_FLIGHT.set_slots(provider_queue(name), slots(room))
+
+    def _helpers(self, name: str) -> Collection[str]:
+        """Give who may answer lines of a provider's queue at the moment: its peers, and its fallbacks while it is out."""
+        peers, fallbacks = self.routes.helpers_of(name), self.routes.every[name].fallback
+        return peers if self.conditions[name].is_clear else peers | (self.routes.every.keys() & fallbacks)
 
     def drain(self) -> None:
         """Begin to end: lines that are not being sent go back to their queues."""

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class LaidShards:
-    """The shards being laid: the open one of each provider, and how many lines each full one has; a context manager."""
+    """The shards being laid: the open one of each provider, and how many lines each full one has.
+
+    A context manager, since it holds a temporary file. `copies` counts the lines that ask for what an earlier one does.
+    """
 
     def __init__(self, context: Context, batch: BatchObject) -> None:
         self._context = context
@@ -32,6 +35,7 @@ class LaidShards:
         self._bytes: dict[str, int] = {}
         self.lines: dict[str, list[int]] = {}
         self.models: set[str] = set()
+        self.copies = 0
 
     async def add(self, lines: Iterable[Accepted]) -> None:
         """Append lines to their providers' shards; a shard that is full is written."""
@@ -45,6 +49,7 @@ class LaidShards:
         own = Original(self._number(line.provider), len(lines), line.line)
         if original := self._originals.of(line, own):
             encoded = encode_planned(msgspec.structs.replace(planned, original=original))
+            self.copies += 1
         lines.append(encoded)
         if len(self.models) < 2:  # noqa: PLR2004 (one is the batch's model, two are none)
             self.models.add(line.model)

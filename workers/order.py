@@ -1,4 +1,4 @@
-"""In which order a shard's lines are published: lines that begin alike one after another, where the provider wants it.
+"""In which order a shard's lines are published: copies last, and lines that begin alike together if the provider wants it.
 
 What they become is written in the input's order all the same, since records and parts go by index.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from batchord.errors import BlobNotFoundError
+from batchord.state import batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,15 +39,21 @@ _read_prompt: Final = msgspec.json.Decoder(_Prompt).decode
 
 
 async def publishing_order(context: Context, shard: Shard, lines: int) -> Sequence[int]:
-    """Give the indices of a shard's lines as they are to be published."""
+    """Give the indices of a shard's lines as they are to be published.
+
+    A copy that comes right after its original waits for it in a slot where another line could be sent meanwhile.
+    """
     provider = context.routes.every.get(shard.provider)
-    if provider is None or not provider.prefix_order:
+    has_prefixes = provider is not None and provider.prefix_order
+    if not has_prefixes and not await context.state.run(batches.has_copies(shard.batch_id)):
         return range(lines)
     try:
         planned = await context.inputs.get(shard)
-        return by_prefix([bytes(planned.line(index).body) for index in range(lines)])
+        every = [planned.line(index) for index in range(lines)]
     except (BlobNotFoundError, IndexError, msgspec.MsgspecError):  # lost: `execute` says so of each line
         return range(lines)
+    order = by_prefix([bytes(line.body) for line in every]) if has_prefixes else range(lines)
+    return sorted(order, key=lambda index: every[index].original is not None)
 
 
 def by_prefix(bodies: Sequence[bytes]) -> list[int]:

@@ -111,6 +111,7 @@ async def _start(context: Context, batch: BatchObject, result: ScanResult, shard
         "total": result.lines,
         "endpoint": endpoint,
         "model": next(iter(shards.models)) if len(shards.models) == 1 else "",
+        "copies": shards.copies,
         "started_ms": int(time.time() * 1000),
     }
     await produced.announce(context, batch)

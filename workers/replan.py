@@ -29,7 +29,7 @@ from workers import produced
 from workers.laid import LaidShards
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator
 
     from batchord.contract import OutcomePart
     from batchord.selection import Selection
@@ -55,16 +55,18 @@ async def replan(context: Context, record: BatchRecord, lease: Lease) -> None:
     try:
         selection = await read_selection(context.blobs, record.selection)
         kept = await _keep(context, record, selection, lease)
-        lines = await _lay(context, record, selection, lease)
+        shards = await _lay(context, record, selection, lease)
     except (BlobNotFoundError, ForeignOutcomeError, msgspec.DecodeError, _UnplannableError) as error:
         _LOGGER.warning("The retry of batch %s cannot begin: %s", batch.id, error)
         await context.state.run(rounds.withdraw(batch.id, batch.round))
         return
     await produced.announce(context, batch)
-    await context.state.run(batches.start(batch.id, time.time(), _fields(kept), lines, batch.round))
+    await context.state.run(
+        batches.start(batch.id, time.time(), _fields(kept, shards.copies), shards.lines, batch.round)
+    )
 
 
-def _fields(kept: Counter[Outcome]) -> dict[str, Argument]:
+def _fields(kept: Counter[Outcome], copies: int) -> dict[str, Argument]:
     """Give the counters with which the round begins; usage and retries count on."""
     return {
         "completed": kept[Outcome.SUCCEEDED],
@@ -74,6 +76,7 @@ def _fields(kept: Counter[Outcome]) -> dict[str, Argument]:
         "kept_expired": kept[Outcome.EXPIRED],
         "sealed_succeeded": kept[Outcome.SUCCEEDED],
         "sealed_others": kept.total() - kept[Outcome.SUCCEEDED],
+        "copies": copies,
         "started_ms": int(time.time() * 1000),
     }
 
@@ -105,10 +108,8 @@ def _is_kept(line: PartLine, selection: Selection) -> bool:
     return line.line > 0 and not selection.has(decode_outcome(line.content).custom_id)
 
 
-async def _lay(
-    context: Context, record: BatchRecord, selection: Selection, lease: Lease
-) -> Mapping[str, Sequence[int]]:
-    """Lay the input's lines whose outcomes are not kept; the lines of each shard by provider."""
+async def _lay(context: Context, record: BatchRecord, selection: Selection, lease: Lease) -> LaidShards:
+    """Lay the input's lines whose outcomes are not kept."""
     others = _others(context, record, selection, lease)
     kept = merged([numbered(context.blobs, record, "output", lease.keep), others])
     following = await anext(kept, None)
@@ -120,7 +121,7 @@ async def _lay(
             else:
                 await shards.add([_accepted(context, line, needs_price=record.batch.max_cost_nanos is not None)])
         await shards.close(record.batch.endpoint)
-    return shards.lines
+    return shards
 
 
 async def _others(context: Context, record: BatchRecord, selection: Selection, lease: Lease) -> AsyncIterator[PartLine]:

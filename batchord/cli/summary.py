@@ -85,7 +85,7 @@ class Summary:
         """Give the summary for people."""
         counts, usage, batch_s = self.counts, self._usage, self._batch_s
         rate = f" ({self._sent / batch_s:,.0f} lines/s)" if batch_s else ""
-        retries = f", {self._retries:,} retries" if self._retries else ""
+        retries = f", {self._retries:,} {'retry' if self._retries == 1 else 'retries'}" if self._retries else ""
         succeeded = f"{counts.succeeded:,} of {counts.succeeded + counts.failed:,} lines succeeded in {batch_s:,.1f} s"
         lines = [
             f"{self.records[-1].batch.status}: {succeeded}{rate}{retries}",

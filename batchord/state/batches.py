@@ -197,6 +197,11 @@ def read(batch_id: str) -> Call[BatchRecord | None]:
     return Call(("HGETALL", keys.batch(batch_id)), _record)
 
 
+def has_copies(batch_id: str) -> Call[bool]:
+    """Whether any line of the round that was planned last asks for what an earlier one does."""
+    return Call(("HMGET", keys.batch(batch_id), "copies"), lambda answer: int(answer[0] or 0) > 0)
+
+
 def durable(timeout_ms: int) -> Call[bool]:
     """Wait until what this connection wrote before is on the server's disk (needs its append-only file).
 

@@ -21,9 +21,9 @@ class Report(msgspec.Struct, frozen=True):
     """What one worker says of one provider, `at` a time of Redis.
 
     `permits` is its part of the limit now. `sent`, `refused` (429s) and `failed` (no answer, or a status of 500 or
-    more) count since it started; `rate_per_minute` is that of the requests sent in the last 10 s, `token_rate_per_minute`
-    that of the tokens of their answers. `requests_per_minute` and `tokens_per_minute` are the limits that it keeps, stated
-    or learned; None is not limited.
+    more) count since it started; `rate_per_minute` is that of the requests sent in the last 10 s, and
+    `token_rate_per_minute` that of the tokens of the answers. `requests_per_minute` and `tokens_per_minute` are the
+    limits that it keeps, stated or learned; None is not limited.
     """
 
     worker: str

@@ -250,3 +250,9 @@ async def test_a_batch_that_says_nothing_of_duplicates_does_not_show_it(sites: S
         assert "dedupe" not in (await api.post("/v1/batches", json=wanted)).json()
         refused = await api.post("/v1/batches", json={**wanted, "dedupe": "yes"})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "dedupe")
+
+
+async def test_copies_are_published_after_all_lines_that_have_to_be_sent(sites: Sites) -> None:
+    async with sites.new(shard_lines=10) as site:
+        messages = await opened(site, *(ask(f"ok-{number}", f"question {number // 2}") for number in range(6)))
+        assert [message.args[-1] for message in messages] == [0, 2, 4, 1, 3, 5]

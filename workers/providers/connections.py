@@ -178,6 +178,8 @@ def _words(error: OSError) -> str:
     """Say what the system says, such as `connection refused`; a resolver and TLS have words of their own."""
     if type(error).__module__ == "builtins" and error.errno:
         return f"{os.strerror(error.errno).lower()}."
+    if isinstance(error, socket.gaierror) and error.strerror:
+        return f"{error.strerror.lower()}."
     return str(error) or type(error).__name__
 
 
