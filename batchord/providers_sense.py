@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from batchord.contract import ENDPOINTS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 
 Remark = tuple["Path", str]
 """What there is to say of a path in the file."""
+
+_HEADER: Final = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+): ([^\x00\r\n]*)")  # RFC 9110, section 5
+_A_REQUESTS_OWN: Final = frozenset({"content-length", "idempotency-key", "transfer-encoding"})
 
 
 def misfits(
@@ -26,7 +32,10 @@ def misfits(
     for provider in providers:
         yield from _empty_globs(provider)
         yield from _unknown_fallbacks(provider, names)
+        yield from _unknown_endpoints(provider)
+        yield from _unsendable_headers(provider)
         yield from _unreachable(provider)
+        yield from _too_long_url(provider)
         if environ is not None:
             yield from _missing_key(provider, environ)
     yield from _cycles(providers)
@@ -45,6 +54,11 @@ def key_variable(provider: Provider) -> str:
     """Give the variable of a provider's key; as with the `anthropic` SDK, Anthropic's own needs not be said."""
     is_anthropics = provider.kind == "anthropic" and not provider.base_url
     return provider.api_key_env or ("ANTHROPIC_API_KEY" if is_anthropics else "")
+
+
+def is_sendable(name: str, value: str) -> bool:
+    """Whether a header, by its lower-case name, can be sent, and is not one that each request has for itself."""
+    return name not in _A_REQUESTS_OWN and _HEADER.fullmatch(f"{name}: {value}") is not None
 
 
 def _missing_key(provider: Provider, environ: Mapping[str, str]) -> Iterator[Remark]:
@@ -66,6 +80,28 @@ def _unreachable(provider: Provider) -> Iterator[Remark]:
     if not leads_somewhere:
         text = "leads nowhere; write for example http://127.0.0.1:8000/v1"
         yield ("providers", provider.name, "base_url"), text
+
+
+def _too_long_url(provider: Provider) -> Iterator[Remark]:
+    """Say that a base URL holds what is appended to it; `/v1` is appended by the kind `anthropic` alone."""
+    url = provider.base_url
+    too_much = [end for endpoint in ENDPOINTS if url.endswith(end := endpoint.removeprefix("/v1"))]
+    if provider.kind == "anthropic":
+        too_much += [end for end in ("/v1", "/v1/messages") if url.endswith(end)]
+    if too_much:
+        yield ("providers", provider.name, "base_url"), f"leave out {max(too_much, key=len)}, which batchord appends."
+
+
+def _unknown_endpoints(provider: Provider) -> Iterator[Remark]:
+    for number, endpoint in enumerate(provider.endpoints):
+        if endpoint not in ENDPOINTS:
+            yield ("providers", provider.name, "endpoints", number), f"there are {', '.join(ENDPOINTS)}."
+
+
+def _unsendable_headers(provider: Provider) -> Iterator[Remark]:
+    for name, value in provider.headers.items():
+        if not is_sendable(name.lower(), value):
+            yield ("providers", provider.name, "headers", name), "is batchord's own, or cannot be sent."
 
 
 def _empty_globs(provider: Provider) -> Iterator[Remark]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
 
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _MOST_WAYS: Final = 1_000
 LEARNED_MOST: Final = 1_000
 """Where a provider states no `max_concurrency`, the fleet finds one, and stops here."""
@@ -29,6 +31,12 @@ def _http_url(url: str) -> str:
 def _variable_name(name: str) -> str:
     if name and not name.isidentifier():
         raise ValueError("must be the name of a variable, such as OPENAI_API_KEY, and never the key")
+    return name
+
+
+def _provider_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be of lower-case letters, digits, _ and -, such as my-server; at most 63")
     return name
 
 
@@ -62,7 +70,7 @@ class Provider(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
+    name: Annotated[str, AfterValidator(_provider_name)]
     kind: Literal["openai", "anthropic", "simulated"] = "openai"
     preset: str = ""
     base_url: Annotated[str, AfterValidator(_http_url)] = ""

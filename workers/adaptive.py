@@ -69,7 +69,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
     While they differ, a trial is under way. Speeds are work a second and permit: `speed` at `base` (0 until measured),
     `best` without a queue, which fades. `peak` was the limit at the last refusal, and `floor` is as
-    far as that may lower it.
+    far as that may lower it. `usual` is which share of the requests fails however few are sent at once.
     """
 
     limit: int = START
@@ -84,6 +84,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     calm_until: float = 0.0
     peak: int = 0
     floor: int = 0
+    usual: float = 0.0
     measure_from: float = 0.0
     at: float = 0.0
     window: Sample = Sample()
@@ -98,14 +99,19 @@ def advance(course: Course, sample: Sample, now: float, most: int) -> Course:
     window = course.window.plus(sample) if is_measured else sample
     if now < course.calm_until:
         return _refined(_with(course, at=now), sample)
-    if _is_overloaded(window):
-        return _back_off(course, sample, now)
+    if _is_overloaded(course, window):
+        is_refused = window.throttled or window.kept < 1 or course.limit > course.base
+        return _back_off(course, sample, now) if is_refused else _try_less(course, window, now)
     course = _with(course, at=now, window=window if is_measured else Sample())
-    return _judge(course, most) if course.window.answers >= _enough(course) else course
+    return _judge(course, most) if _ended(course.window) >= _enough(course) else course
 
 
 def _with(course: Course, **changes: object) -> Course:
     return msgspec.structs.replace(course, **changes)
+
+
+def _ended(sample: Sample) -> int:
+    return sample.answers + sample.troubled
 
 
 def _enough(course: Course) -> int:
@@ -118,17 +124,19 @@ def _judge(course: Course, most: int) -> Course:
     window, undecided, course = course.window, course, _with(course, window=Sample())
     if window.busy_s < _IN_USE * window.room_s or not window.latency_s:
         return course
-    speed, latency_s = window.work / window.latency_s, window.latency_s / window.answers
+    speed, latency_s = window.work / window.latency_s, window.latency_s / _ended(window)
+    course = _with(course, usual=min(course.usual, 0.9 * course.usual + 0.1 * window.troubled / _ended(window)))
     if course.limit == course.base:
         measured = _with(course, speed=speed, best=max(_FADING * course.best, speed), latency_s=latency_s)
         return _try(measured, most) if course.at >= course.hold_until else measured
     growth = course.limit / course.base
-    followed = 1 + math.log(speed / course.speed) / math.log(growth)
-    if course.step >= _REAL_RISE and followed < _WORTH_RISING and window.answers < _SURE * _enough(course):
+    followed = 1 + math.log(speed / course.speed) / math.log(growth) if speed and course.speed else 0.0
+    if course.step >= _REAL_RISE and followed < _WORTH_RISING and _ended(window) < _SURE * _enough(course):
         return undecided
     course = _with(course, latency_s=latency_s)
     if growth > 1:
         return _after_growth(course, speed, followed, most)
+    course = _with(course, usual=max(course.usual, window.troubled / _ended(window)))
     return _after_fall(course, speed, followed, most)
 
 
@@ -164,14 +172,26 @@ def _after_growth(course: Course, speed: float, followed: float, most: int) -> C
 def _after_fall(course: Course, speed: float, followed: float, most: int) -> Course:
     course = _with(course, step=min(course.step, _FINE))
     if followed <= _WORTH / 2:
-        return _try(_with(course, base=course.limit, speed=speed), most)
+        course = _with(course, base=course.limit, speed=speed)
+        return _try(course, most) if course.may_fall else _held(_with(course, usual=0.0), 1)
     return _held(_moved(_with(course, may_fall=False), course.base), 2)
 
 
-def _is_overloaded(sample: Sample) -> bool:
-    """Whether the provider has too much: by a 429 always, by failures if they are more than chance."""
-    troubles = sample.throttled + sample.troubled
-    return sample.throttled > 0 or troubles > _FAILING * (sample.answers + _FAILING_BESIDE)
+def _is_overloaded(course: Course, sample: Sample) -> bool:
+    """Whether the provider has too much: by a 429 always, by failures if they are more than chance, and than usual."""
+    if sample.throttled:
+        return True
+    if course.limit < course.base and sample.kept == 1:
+        return False  # whether less mends it is being tried
+    tolerated = _FAILING * (sample.answers + _FAILING_BESIDE) + 2 * course.usual * _ended(sample)
+    return sample.troubled > tolerated
+
+
+def _try_less(course: Course, window: Sample, now: float) -> Course:
+    """Begin a trial of less, as answers fail: where that brings less work, it was not the load that they failed of."""
+    speed = window.work / window.latency_s if window.latency_s else 0.0
+    course = _with(course, at=now, speed=speed, may_fall=False, step=_FINEST, window=Sample())
+    return _moved(course, max(1, int(_FAILING_CUT * course.base)))
 
 
 def _back_off(course: Course, sample: Sample, now: float) -> Course:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from workers.draining import Draining
 from workers.gate import abandon
-from workers.permits import Draining
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -95,6 +95,7 @@ class Condition:
         try:
             return await turn
         except asyncio.CancelledError:
+            self._waves.leave(turn)
             if turn.done() and not turn.cancelled() and turn.result():
                 self.let_go()
             raise

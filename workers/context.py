@@ -83,7 +83,7 @@ class Context:
         self.watches = Watches(self.state, self.blobs, self.draining, self.settings.claim_s)
         self._open.push_async_callback(self.watches.aclose)
         for name, provider in self.routes.providers.items():
-            self._connect(provider)
+            self._use(name, open_provider(provider, os.environ))
             self.resize(name, 0)
         self.quarantine = Quarantine(self.routes.every)
         self._open.push_async_callback(self.quarantine.aclose)
@@ -109,23 +109,23 @@ class Context:
 
     def adopt(self, routes: Routes) -> None:
         """Go by other routes from now on; a provider that they do not name goes on answering the lines that wait."""
+        changed = [provider for name, provider in routes.providers.items() if self.routes.every.get(name) != provider]
+        clients = [open_provider(provider, os.environ) for provider in changed]  # first: it refuses what makes no sense
         retired = [provider for name, provider in self.routes.every.items() if name not in routes.providers]
-        before, self.routes = self.routes, Routes(list(routes.providers.values()), retired)
-        for name, provider in self.routes.providers.items():
-            if before.every.get(name) != provider:
-                self._open_gate(provider)
-                self._connect(provider)
-        self.quarantine.providers = self.routes.every
+        self.routes = Routes(list(routes.providers.values()), retired)
+        for provider, client in zip(changed, clients, strict=True):
+            self._open_gate(provider)
+            self._use(provider.name, client)
+        self.quarantine.adopt(self.routes.every)
         self.prices = Prices(self.routes.every)
 
-    def _connect(self, provider: Provider) -> None:
-        """Make a provider's client; one whose place it takes answers what it was asked, and is closed at the end."""
-        client = open_provider(provider, os.environ)
+    def _use(self, name: str, client: ProviderClient) -> None:
+        """Ask a provider by a client; one whose place it takes answers what it was asked, and is closed at the end."""
         self._open.push_async_callback(client.aclose)
-        self.providers[provider.name] = client
+        self.providers[name] = client
 
     def _open_gate(self, provider: Provider) -> None:
-        """Make a provider's gate, with no permits yet; what is known of one that was there before stays.
+        """Make a provider's gate, with no permits yet; where there is one, it goes by what the provider states now.
 
         Its own permits grow gradually if their limit is learned.
         """
@@ -133,14 +133,14 @@ class Context:
         for lane in lanes(provider).keys() - self.permits.keys():
             self.permits[lane] = Permits(0)
         self.permits[name].is_gradual = is_learned
-        former = self.gates.get(name)
-        if former is None:
-            self.samples[name] = Samples(self.permits[name])
-            self.conditions[name] = Condition(provider, self.worker, self._run, self.settings.give_up_after_s)
-        tally = former.tally if former else Tally()
+        if name in self.gates:
+            self.gates[name].adopt(provider)
+            return
+        self.samples[name] = Samples(self.permits[name])
+        self.conditions[name] = Condition(provider, self.worker, self._run, self.settings.give_up_after_s)
         pace = Pace(provider, self._run)
         self._open.push_async_callback(pace.aclose)
-        self.gates[name] = Gate(provider, self.conditions[name], pace, self.samples[name], tally, self.permits)
+        self.gates[name] = Gate(provider, self.conditions[name], pace, self.samples[name], Tally(), self.permits)
 
     async def _run(self, call: Call[T]) -> T:
         return await self.state.run(call)

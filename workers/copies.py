@@ -18,9 +18,9 @@ from batchord.grouped import Grouped
 from batchord.outcomes import decode_outcome
 from batchord.shard_file import decode_part
 from batchord.state import shards
+from workers.draining import pause
 from workers.line import Settled
 from workers.patience import patiently
-from workers.permits import Draining
 from workers.sealed import SealedShards
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Watches:
             unclaimed_s = unclaimed_s + pause_s if found == b"unclaimed" else 0.0
             if unclaimed_s > _PATIENCE_S:
                 return None
-            await self._pause(pause_s)
+            await pause(self._draining, pause_s)
             pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
         return await self._sealed.outcome(shard, original.line)
 
@@ -125,11 +125,6 @@ class Watches:
         if not content.startswith(b"@"):
             return content
         return await patiently(lambda: self._blobs.get(content[1:].decode()))
-
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._draining.wait(), seconds)
-            raise Draining
 
 
 def _as_answered(outcome: PartLine) -> Settled | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -17,9 +16,9 @@ from batchord.lifecycle import Outcome
 from batchord.shard_file import PlannedLine
 from batchord.state.shards import Verdict
 from workers import copies, recording
+from workers.draining import Draining, pause
 from workers.line import LineUnderWay, Settled
 from workers.passing import GivenUp, pass_gate
-from workers.permits import Draining
 from workers.quarantine import LineDied
 from workers.retry import GiveUp, Policy, Retry, Unable, Wait, decide
 from workers.sending import send
@@ -146,20 +145,13 @@ async def _go_on(
         case Wait():
             line.not_taken()
             if passage.is_open:
-                await _pause(context, _RANDOM.uniform(0, _BREATH_S))
+                await pause(context.draining, _RANDOM.uniform(0, _BREATH_S))
         case Retry(after_s):
             line.will_wait(after_s)
-            await _pause(context, after_s)
+            await pause(context.draining, after_s)
             await line.ask(context)
         case GiveUp() | Unable() if line.has_other_way(context.routes, passage.provider):
             line.turn_from(passage.provider)
         case _:
             return recording.settled_by(result, line.sent, passage.provider)
     return None
-
-
-async def _pause(context: Context, seconds: float) -> None:
-    """Wait before the next attempt; a worker that drains hands the line back instead."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(context.draining.wait(), seconds)
-        raise Draining

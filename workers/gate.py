@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from workers.reporting import Tally
     from workers.samples import Samples
 
-_TOO_MANY_REQUESTS: Final = 429
 _MINUTE_S: Final = 60.0
 _LONGEST_REST_S: Final = 60.0
 """What a misread header may cost; a provider that needs longer will say so with a refusal."""
@@ -113,6 +112,11 @@ class Gate:
     def __post_init__(self) -> None:
         self.condition.on_pause = self.pace.void
 
+    def adopt(self, provider: Provider) -> None:
+        """Go by what a changed providers file says; lines that wait here go on waiting by that."""
+        self.provider = provider
+        self.pace.adopt(provider)
+
     @property
     def held(self) -> int:
         """The permits that lines hold here: requests in flight, and those that wait for their time."""
@@ -185,9 +189,12 @@ class Gate:
 
     def judge(self, passage: Passage, result: Response | ProviderError, body_bytes: int) -> None:
         """Learn from an answer: what the provider's condition is, what it takes, and what a request costs."""
-        self.samples.ended(result, time.monotonic() - passage.sent_at)
+        if passage.is_probe:
+            self.samples.dropped()  # it went alone: how many more there is room for it does not tell
+        else:
+            self.samples.ended(result, time.monotonic() - passage.sent_at)
         self.tally.ended(result)
-        if not (isinstance(result, Response) and result.status_code == _TOO_MANY_REQUESTS and is_final_refusal(result)):
+        if not (isinstance(result, Response) and result.is_throttled and is_final_refusal(result)):
             self.condition.tell(result, passage.sent_at, is_retry=passage.is_retry)
         elif passage.is_probe:
             self.condition.let_go()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +11,7 @@ import msgspec
 from batchord.shard_file import Attempt, PlannedLine, Trace
 from batchord.state.shards import Verdict
 from batchord.validation import model_of
-from workers.permits import Draining
+from workers.draining import pause
 
 if TYPE_CHECKING:
     from batchord.contract import Answer, LineError
@@ -81,9 +79,7 @@ class LineUnderWay:
             self.verdict = await context.desk.begin(self.shard, self.index)
             if self.verdict is not Verdict.UNSURE:
                 return
-            with suppress(TimeoutError):
-                await asyncio.wait_for(context.draining.wait(), context.desk.doubt_s)
-                raise Draining
+            await pause(context.draining, context.desk.doubt_s)
 
     async def ask_if_stale(self, context: Context) -> None:
         """Ask once more if the verdict is old: the batch may be stopped, and a worker that was may be thought dead."""

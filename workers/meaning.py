@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
 
 from workers.providers.seam import ProviderError, Response
-
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
 
 
 class Meaning(Enum):
@@ -28,9 +24,9 @@ def meaning_of(result: Response | ProviderError) -> Meaning:
         return by_code.get(result.code, Meaning.ANSWERED)
     if result.is_unsent:
         return Meaning.NOTHING
-    if result.status_code == _TOO_MANY_REQUESTS:
+    if result.is_throttled:
         return Meaning.REFUSED
-    return Meaning.FAILED if result.status_code >= _SERVER_ERROR else Meaning.ANSWERED
+    return Meaning.FAILED if result.is_server_error else Meaning.ANSWERED
 
 
 def reason_of(result: Response | ProviderError) -> str:

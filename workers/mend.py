@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from batchord.broker import Step
 from batchord.state import shards
+from workers.draining import Draining
 from workers.execute import DuplicateLine, execute
-from workers.permits import Draining
 
 if TYPE_CHECKING:
     from batchord.state.keys import Shard

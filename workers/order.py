@@ -1,4 +1,4 @@
-"""In which order a shard's lines are published: copies last, and lines that begin alike together if the provider wants it.
+"""In which order a shard's lines are published: copies last, and where the provider wants it by how they begin.
 
 What they become is written in the input's order all the same, since records and parts go by index.
 """

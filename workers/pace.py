@@ -10,7 +10,7 @@ from batchord.state import rates
 from batchord.state.rates import Learned
 from workers.patience import patiently
 from workers.rates import NO_RATES, Rates, in_force, lane_of, rates_stated
-from workers.turns import Turns
+from workers.turns import DisbandedError, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,8 +56,10 @@ class Pace:
 
         `tokens` estimates how many it needs, as late as can be. Where nothing is limited, it takes none.
         """
-        lane = None if self.is_free(model) else self._lane(model)
-        return 0 if lane is None else await lane.turn(tokens)
+        while not self.is_free(model) and (lane := self._lane(model)):
+            with suppress(DisbandedError):
+                return await lane.turn(tokens)
+        return 0
 
     def settle(self, model: str, estimated: int, used: int) -> None:
         """Count the tokens that a request used in place of those that its turn took."""
@@ -80,6 +82,16 @@ class Pace:
         """Give up the times that are reserved, since the provider takes nothing now; who waits asks again."""
         for lane in self._lanes.values():
             lane.void()
+
+    def adopt(self, provider: Provider) -> None:
+        """Keep the limits that a changed providers file states; who waits already waits by these."""
+        self._provider = provider
+        if provider.rate_headers == "none" and self._ear is not None:
+            self._ear.cancel()
+            self._ear, self._learned = None, {}
+        self._by_model.clear()
+        for lane in self._lanes.values():
+            lane.disband()
 
     def rates(self) -> Rates:
         """Give the rates that are in force, for display: as stated, or the lowest learned of any model."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from batchord.errors import BatchordError
 from workers.choice import enter, given_up
+from workers.draining import Draining
 from workers.gate import abandon
-from workers.permits import Draining
 
 if TYPE_CHECKING:
     from batchord.routing import Ways
@@ -60,9 +60,11 @@ async def _wait_in_turn(context: Context, line: LineUnderWay, ways: Ways) -> Pas
     entering = context.entering(enter(context.gates, ways, line.body))
     passage: Passage | None = None
     try:
-        while not (await asyncio.wait({entering}, timeout=_ASK_AGAIN_S))[0]:
+        while True:
             if reason := given_up(context.gates, ways):
                 raise GivenUp(reason)
+            if (await asyncio.wait({entering}, timeout=_ASK_AGAIN_S))[0]:
+                break
             await line.ask(context)
             if not line.may_be_sent:
                 return None

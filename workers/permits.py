@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
-from batchord.errors import BatchordError
+from workers.draining import Draining
 
 _AT_ONCE: Final = 16
 """A gradual limit is met at once up to here."""
-
-
-class Draining(BatchordError):  # noqa: N818 (no fault, but an answer)
-    """This worker ends, or has no part of the limit: nothing new is sent, and a line that waits goes back."""
 
 
 class Permits:
@@ -122,6 +119,8 @@ class Permits:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._held -= 1
+            with suppress(ValueError):
+                self._waiting.remove(turn)  # it may be long before it is its turn, and many may come and go
             self._wake()
             raise
 

@@ -16,8 +16,8 @@ import msgspec
 
 from batchord.errors import BatchordError, UnavailableError
 from batchord.processes import kill_group
+from workers.draining import Draining
 from workers.patience import patiently
-from workers.permits import Draining
 from workers.solitary import Order, decode_reply, encode_order, encode_providers
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ class Quarantine:
     """
 
     def __init__(self, providers: Mapping[str, Provider], idle_s: float = 30.0, grace_s: float = 60.0) -> None:
-        self.providers = providers
+        self._providers = providers
         self._limits_s = (idle_s, grace_s)
         self._places = asyncio.Semaphore(PLACES)
         self._solitary: _Solitary | None = None
+        self._former: list[_Solitary] = []
         self._is_draining = False
         self._is_closed = False
 
@@ -69,6 +70,13 @@ class Quarantine:
                 raise Draining
             return await patiently(lambda: self._send_alone(order))
 
+    def adopt(self, providers: Mapping[str, Provider]) -> None:
+        """Send by other configurations from now on; a process that knows the former ones ends after its lines."""
+        self._providers = providers
+        if self._solitary is not None:
+            self._former = [former for former in (*self._former, self._solitary) if not former.has_ended]
+            self._solitary = None
+
     def drain(self) -> None:
         """Send no more lines; those that have a place go on."""
         self._is_draining = True
@@ -76,8 +84,8 @@ class Quarantine:
     async def aclose(self) -> None:
         """End every process; a line that is still under way meets `Draining`."""
         self._is_draining = self._is_closed = True
-        if self._solitary is not None:
-            await self._solitary.aclose()
+        for solitary in (*self._former, *filter(None, [self._solitary])):
+            await solitary.aclose()
 
     async def _send_alone(self, order: bytes) -> Response:
         ours, theirs = socket.socketpair()
@@ -96,7 +104,7 @@ class Quarantine:
             raise Draining
         try:
             if self._solitary is None or self._solitary.has_ended:
-                self._solitary = _Solitary(self.providers.values(), self._limits_s)
+                self._solitary = _Solitary(self._providers.values(), self._limits_s)
             self._solitary.hand_over(line)
         except OSError as error:
             raise _NotStartedError(f"A process for a line under suspicion could not be made: {error}.") from error

@@ -7,10 +7,8 @@ from typing import Final, TypeAlias
 
 from workers.providers.seam import ProviderError, Response
 
-_TOO_MANY_REQUESTS: Final = 429
-_TRANSIENT_STATUSES: Final = frozenset({408, 409, _TOO_MANY_REQUESTS})
+_TRANSIENT_STATUSES: Final = frozenset({408, 409})
 _UNABLE_STATUSES: Final = frozenset({401, 402, 403, 404})
-_SERVER_ERROR: Final = 500
 _MAX_DOUBLINGS: Final = 32  # keeps the power finite; any cap is reached long before
 _FINAL_REFUSALS: Final = (b"insufficient_quota", b"Request too large")
 """What OpenAI's 429 says where waiting mends nothing: the account is empty, or one request is past the whole limit."""
@@ -88,12 +86,12 @@ def is_refused(outcome: Response | ProviderError) -> bool:
     """Whether the provider has not taken the request: it was too busy, or out of reach."""
     if isinstance(outcome, ProviderError):
         return outcome.is_unsent
-    return outcome.status_code == _TOO_MANY_REQUESTS
+    return outcome.is_throttled
 
 
 def is_final_refusal(response: Response) -> bool:
     """Whether the provider will never take this line's request, as the configuration and the account are now."""
-    if response.status_code == _TOO_MANY_REQUESTS:
+    if response.is_throttled:
         return any(words in response.body for words in _FINAL_REFUSALS)
     return response.status_code in _UNABLE_STATUSES
 
@@ -101,4 +99,4 @@ def is_final_refusal(response: Response) -> bool:
 def _may_pass(outcome: Response | ProviderError) -> bool:
     if isinstance(outcome, ProviderError):
         return True
-    return outcome.status_code in _TRANSIENT_STATUSES or outcome.status_code >= _SERVER_ERROR
+    return outcome.status_code in _TRANSIENT_STATUSES or outcome.is_server_error

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from workers.permits import Permits
     from workers.providers import ProviderError
 
-_TOO_MANY_REQUESTS: Final = 429
 _NO_PLACE: Final = (503, 529)
-_SERVER_ERROR: Final = 500
 _REQUEST_TIMEOUT: Final = 408
 _OVERHEAD: Final = 20
 """What an answer is worth besides its output tokens, in tokens: the time before the first of them."""
@@ -51,13 +49,14 @@ class Samples:
         self.dropped()
         if not isinstance(result, Response):
             self._throttled += result.retry_after_s is not None
-            self._troubled += result.retry_after_s is None
+            if result.retry_after_s is None:
+                self._fail(latency_s)
         elif result.is_success:
             self._answers += 1
             self._work += _OVERHEAD + result.usage.output_tokens
             self._latency_s += latency_s
         else:
-            self._count_trouble(result)
+            self._count_trouble(result, latency_s)
 
     def dropped(self) -> None:
         """Note that a request ended of which nothing can be learned."""
@@ -81,14 +80,19 @@ class Samples:
         self._reset()
         return sample
 
-    def _count_trouble(self, response: Response) -> None:
+    def _count_trouble(self, response: Response, latency_s: float) -> None:
         status = response.status_code
-        if status in _NO_PLACE or (status == _TOO_MANY_REQUESTS and not is_final_refusal(response)):
+        if status in _NO_PLACE or (response.is_throttled and not is_final_refusal(response)):
             self._permits.refuse()
-        if status == _TOO_MANY_REQUESTS:
+        if response.is_throttled:
             self._throttled += not is_final_refusal(response)
-        elif status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT:
-            self._troubled += 1
+        elif response.is_server_error or status == _REQUEST_TIMEOUT:
+            self._fail(latency_s)
+
+    def _fail(self, latency_s: float) -> None:
+        """Count a failure; its time was a permit's, and brought nothing."""
+        self._troubled += 1
+        self._latency_s += latency_s
 
     def _pass_time(self) -> None:
         now = self._clock()

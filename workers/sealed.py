@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from batchord.storage import Blobs
 
 _PARTS: Final[tuple[OutcomePart, ...]] = ("output", "errors")
-_SHARDS_MOST: Final = 64
-"""How many shards' indexes are kept, of at most 1,000 lines each."""
+_SHARDS_MOST: Final = 16
+"""How many shards' indexes are kept, of at most 1,000 lines and some 0.3 MB each."""
 
 _Span = tuple[str, int, int]
 """The part of a line, where in it the line begins, and where it ends."""

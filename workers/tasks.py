@@ -8,11 +8,11 @@ from celery.exceptions import Ignore
 
 from batchord.broker import Step
 from batchord.state.keys import Shard
+from workers.draining import Draining
 from workers.execute import DuplicateLine, execute
 from workers.feed import feed
 from workers.finalize import finalize
 from workers.patience import patiently
-from workers.permits import Draining
 from workers.plan import plan
 from workers.pool import AsyncTask, GiveBack
 from workers.seal import seal

@@ -8,6 +8,7 @@ from heapq import heappop, heappush
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from batchord.errors import BatchordError
 from batchord.state import rates
 from workers.patience import patiently
 
@@ -35,6 +36,10 @@ So no second has more than a hundredth beyond its share, which the margin of the
 the pause that follows it, would cost more time.
 """
 _MOST_ASKED: Final = 256
+
+
+class DisbandedError(BatchordError):
+    """The limits of the lane hold no more; whoever waited in it is to look where to wait now."""
 
 
 class _Waiter(NamedTuple):
@@ -76,6 +81,9 @@ class Turns:
         """Return when a request may be sent, with the number of tokens that was reserved for it.
 
         `tokens` is asked how many it needs only when a time is reserved: what answers report meanwhile counts.
+
+        Raises:
+            DisbandedError: the lane's limits have changed.
         """
         waiter = _Waiter(tokens, self._loop.create_future())
         self._waiting.append(waiter)
@@ -100,6 +108,14 @@ class Turns:
         self._times.clear()
         self._ask_at = 0.0
         self._advance()
+
+    def disband(self) -> None:
+        """Turn away who waits, in their order."""
+        waiting, self._waiting = self._waiting, deque()
+        self.void()
+        for waiter in waiting:
+            if not waiter.turn.done():
+                waiter.turn.set_exception(DisbandedError())
 
     async def aclose(self) -> None:
         """End what goes on; nobody waits any more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 _APART_S: Final = 0.05
@@ -34,6 +35,11 @@ class Waves:
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         return turn
+
+    def leave(self, turn: asyncio.Future[bool]) -> None:
+        """Forget one who has stopped waiting: in a day's pause many may come and go."""
+        with suppress(ValueError):
+            self._waiting.remove(turn)
 
     def let_one_go(self) -> bool:
         """Let the first one go alone; False if nobody waits."""

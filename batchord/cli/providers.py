@@ -17,6 +17,7 @@ import click
 
 from batchord.cli.connect import connect
 from batchord.cli.exits import REFUSED, SOME_FAILED
+from batchord.embedded import EmbeddedValkey
 from batchord.errors import ConfigError, UnavailableError
 from batchord.providers_file import load_routes, read_providers_file
 from batchord.providers_sense import key_variable
@@ -55,11 +56,21 @@ _TEXTS: Final = _COLUMNS[:2]
 @click.option(
     "--providers", type=click.Path(path_type=Path), help="The providers file, in place of BATCHORD_PROVIDERS."
 )
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="That of a run or a server on this machine, in place of BATCHORD_REDIS_URL.",
+)
 @click.option("--once", is_flag=True, help="Print the table once, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print it once, as the API's /v1/providers has it.")
 @click.pass_context
-def providers(context: click.Context, providers: Path | None, *, once: bool, as_json: bool) -> None:
-    """Show how fast the fleet of BATCHORD_REDIS_URL may go, and why: a live table, until Ctrl-C.
+def providers(
+    context: click.Context, providers: Path | None, data_dir: Path | None, *, once: bool, as_json: bool
+) -> None:
+    """Show how fast a fleet may go, and why: a live table, until Ctrl-C.
+
+    The fleet is that of BATCHORD_REDIS_URL. Beside `batchord run -o out.jsonl` or `batchord serve`, name
+    what they run in: --data-dir out.jsonl.batchord, or batchord-data.
 
     \b
     state      ok
@@ -79,8 +90,9 @@ def providers(context: click.Context, providers: Path | None, *, once: bool, as_
     """  # noqa: D301 (click's mark of a paragraph to keep as it is)
     if context.invoked_subcommand is not None:
         return
-    given = {"providers": providers} if providers else {}
-    settings = read_settings(**given)
+    redis_url = EmbeddedValkey(data_dir).url if data_dir else None
+    given = {"providers": providers, "redis_url": redis_url}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     with closing(BlockingState(settings.redis_url)) as state:
         look = partial(read, state, _known_routes(settings))
         if as_json:
@@ -221,13 +233,14 @@ def _learned(provider: Provider) -> str:
     """Say what the fleet finds out for itself."""
     if provider.kind == "simulated":
         return ""
-    unstated = {
-        f"requests in flight (at most {LEARNED_MOST:,})": provider.max_concurrency,
-        "requests/min": provider.requests_per_minute,
-        "tokens/min": provider.tokens_per_minute,
+    tells = provider.rate_headers
+    learned = {
+        f"requests in flight (at most {LEARNED_MOST:,})": provider.max_concurrency is None,
+        "requests/min": provider.requests_per_minute is None and tells not in {"none", "daily_requests"},
+        "tokens/min": provider.tokens_per_minute is None and tells != "none",
     }
-    learned = ", ".join(name for name, most in unstated.items() if most is None)
-    return f"; learned: {learned}" if learned else ""
+    names = ", ".join(name for name, is_learned in learned.items() if is_learned)
+    return f"; learned: {names}" if names else ""
 
 
 def _connect_all(routes: Routes) -> bool:

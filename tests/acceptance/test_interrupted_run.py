@@ -169,7 +169,7 @@ def test_running_again_after_the_end_sends_only_what_was_never_answered(folder: 
         Rule(match="<4>", status=400),
         Rule(match="<8>", status=503),
         Rule(match="<9>", fault="reset"),
-        Rule(match="<29>", status=429),
+        Rule(match="<29>", status=408),
     ]
     assert folder.run().code == 1
     upstream.reset()

@@ -1,3 +1,5 @@
+"""A run whose lines go to providers of two kinds, or in Anthropic's own words to either."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

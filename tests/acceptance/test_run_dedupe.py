@@ -22,4 +22,6 @@ def test_a_file_of_few_questions_is_a_run_of_few_requests(folder: Folder, upstre
     assert sorted(upstream.count(f"<{question}>") for question in range(QUESTIONS)) == [1] * QUESTIONS
     output = folder.output_lines
     assert [line["custom_id"] for line in output] == [f"id-{n}" for n in range(LINES)]
-    assert all(line["response"] == output[n % QUESTIONS]["response"] for n, line in enumerate(output))
+    for name in ("status_code", "request_id", "body"):
+        assert all(line["response"][name] == output[n % QUESTIONS]["response"][name] for n, line in enumerate(output))
+    assert {line["response"]["cost"] for line in output[QUESTIONS:]} == {0}

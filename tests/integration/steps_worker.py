@@ -18,11 +18,11 @@ from batchord.state.connection import StateError
 from batchord.state.keys import Shard
 from batchord.state.shards import Contact
 from workers.context import Context
+from workers.draining import Draining
 from workers.execute import DuplicateLine, execute
 from workers.feed import feed
 from workers.finalize import finalize
 from workers.patience import patiently
-from workers.permits import Draining
 from workers.plan import plan
 from workers.providers import ProviderError, Request, Response
 from workers.seal import seal

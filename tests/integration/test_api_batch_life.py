@@ -106,7 +106,7 @@ CODES: Final = {"batch_cancelled": CANCELLED_MESSAGE, "batch_expired": EXPIRED_M
             {*RAN, "completed_at"},
             (3, 1, 2),
             ["ok-1"],
-            {"bad-2": 400, "broken-3": "connection_error"},
+            {"bad-2": 400, "broken-3": "invalid_response"},
             id="completed with failed lines",
         ),
         pytest.param(

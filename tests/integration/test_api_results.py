@@ -120,7 +120,7 @@ async def test_the_results_join_each_line_with_its_outcome(sites: Sites) -> None
         assert [row["status"] for row in rows] == statuses(lines)
         assert rows[0]["response"]["status_code"] == 200
         assert (rows[1]["response"]["status_code"], rows[1]["error"]) == (400, None)
-        assert (rows[3]["response"], rows[3]["error"]["code"]) == (None, "connection_error")
+        assert (rows[3]["response"], rows[3]["error"]["code"]) == (None, "invalid_response")
 
 
 @pytest.mark.parametrize("is_retry", [False, True])

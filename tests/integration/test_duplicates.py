@@ -61,9 +61,10 @@ async def carried_out(site: Site, *lines: dict[str, Any], **terms: Any) -> list[
 
 
 def responses(site: Site) -> dict[str, Any]:
+    """Give the answer to each custom_id, without what it cost, which is nothing for a copy."""
     result = site.result()
     told = map(json.loads, [*(result.output or b"").splitlines(), *(result.errors or b"").splitlines()])
-    return {each["custom_id"]: each["response"] for each in told}
+    return {each["custom_id"]: {**each["response"], "cost": None} for each in told}
 
 
 def duplicates(site: Site) -> int:

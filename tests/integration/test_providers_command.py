@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from msgspec.structs import replace
 
 from batchord.cli import commands
+from batchord.embedded import EmbeddedValkey
 from batchord.errors import ConfigError, StateUnavailableError
 from batchord.state import conditions, reports, shares
 from batchord.state.connection import BlockingState
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from batchord.embedded import EmbeddedValkey
     from tests.upstream import Upstream
 
 
@@ -55,6 +55,14 @@ def test_a_right_file_is_summed_up(tmp_path: Path) -> None:
         "    limits: none stated",
     ]
     assert ended.stderr.startswith(f"note: {path}:6: providers.b.models")
+
+
+def test_only_what_a_provider_tells_is_said_to_be_learned(tmp_path: Path) -> None:
+    tables = (f"[providers.{name}]\npreset='{name}'\nmax_concurrency=5\n" for name in ("groq", "vllm"))
+    path = written(tmp_path / "p.toml", "".join(tables))
+    ended = called("providers", "check", str(path), GROQ_API_KEY="k")
+    limits = [line.strip() for line in ended.stdout.splitlines() if "limits" in line]
+    assert limits == ["limits: 5 in flight; learned: tokens/min", "limits: 5 in flight"]
 
 
 def test_a_wrong_file_is_refused_with_all_that_is_wrong(tmp_path: Path) -> None:
@@ -131,6 +139,13 @@ def test_without_a_file_the_fleet_itself_says_which_providers_there_are(environ:
     del environ["BATCHORD_PROVIDERS"]
     rows = called("providers", "--once", **environ).stdout.splitlines()[1:]
     assert [row.split()[0] for row in rows[:2]] == ["elsewhere", "local"]
+
+
+def test_the_fleet_of_a_run_on_this_machine_is_found_by_its_data_dir(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path) as valkey, closing(BlockingState(valkey.url)) as state:
+        state.run(shares.take("w", [Ask("local", 0, 5)], 60, 1))
+        rows = called("providers", "--once", "--data-dir", str(tmp_path)).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["provider", "local"]
 
 
 def test_the_same_as_json_is_a_list_of_the_api(environ: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ import uvloop
 from batchord.contract import Usage
 from batchord.routing import Provider
 from tests.upstream import Rule, Upstream
-from workers.permits import Draining
+from workers.draining import Draining
 from workers.providers import ProviderError, Request, Response
 from workers.quarantine import PLACES, LineDied, Quarantine
 
@@ -174,6 +174,18 @@ async def test_without_a_line_no_process_runs(upstream: Upstream) -> None:
         await until(lambda: leaders() == [])
         await quarantine.send("a", line("y"))
     assert upstream.count() == 2
+
+
+async def test_other_configurations_hold_for_the_next_line_and_those_under_way_go_on(upstream: Upstream) -> None:
+    upstream.latency_s = 0.5
+    async with opened(upstream) as quarantine:
+        before = asyncio.create_task(quarantine.send("a", line("x")))
+        await until(lambda: upstream.in_flight == 1)
+        quarantine.adopt({"b": Provider(name="b", base_url=f"{upstream.url}/new")})
+        async with asyncio.timeout(PATIENCE_S):
+            await quarantine.send("b", line("y"))
+        assert said(await before) == "x"
+    assert [seen.path for seen in upstream.requests] == ["/v1/chat/completions", "/v1/new/chat/completions"]
 
 
 async def test_a_cancelled_line_is_cut_off(upstream: Upstream) -> None:

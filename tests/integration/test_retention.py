@@ -161,7 +161,7 @@ async def open_house(path: Path) -> AsyncIterator[House]:
         simulated = {"kind": "simulated", "latency_s": 0.0, "max_concurrency": 50}
         fleet.write_providers(
             sim={**simulated, "models": ["m"]},
-            broken={**simulated, "models": ["broken"], "failure_rate": 1.0, "max_attempts": 1},
+            broken={**simulated, "models": ["broken"], "endpoints": ["/v1/embeddings"]},
             slow={**simulated, "models": ["slow"], "latency_s": 0.3},
         )
         await asyncio.to_thread(fleet.start)

@@ -93,6 +93,12 @@ class Unavailable(Refusing):
     status = 503
 
 
+class Failing(Refusing):
+    """Its status says nothing of a load that is too high."""
+
+    status = 500
+
+
 class Sharing(Server):
     """All requests share what it can do: it has no queue, but slows down in proportion to its load past `places`."""
 
@@ -112,6 +118,16 @@ class Faulty(Server):
 
     def _take(self, answer: Callable[[int], None]) -> None:
         self._answer(answer, 500 if random.Random(self.clock.now).random() < 0.005 else 200, self.service_s())
+
+
+class Flaky(Server):
+    """It fails a share of the requests, however many there are."""
+
+    share = 0.0
+
+    def _answer(self, answer: Callable[[int], None], status: int, after_s: float) -> None:
+        chance = random.Random(self.clock.now + after_s).random()
+        super()._answer(answer, 500 if chance < self.share else status, after_s)
 
 
 class Fleet:

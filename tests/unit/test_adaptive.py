@@ -10,7 +10,9 @@ import pytest
 from batchord.state.concurrency import Sample
 from tests.unit.fake_fleet import (
     Clock,
+    Failing,
     Faulty,
+    Flaky,
     Fleet,
     Refusing,
     Server,
@@ -91,6 +93,22 @@ def test_failures_that_come_by_chance_do_not_keep_it_small() -> None:
     fleet = fleet_before(Faulty, 10_000, lasting(1, 0.5, 1.5), most=256)
     fleet.clock.run(60)
     assert fleet.course.limit == 256
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.3])
+def test_failures_that_less_load_does_not_mend_do_not_make_it_collapse(share: float) -> None:
+    fleet = fleet_before(Flaky, PLACES, lasting(1, *LATENCY_S))
+    fleet.server.share = share  # type: ignore[attr-defined]
+    fleet.clock.run(60)
+    assert fleet.rate(60) >= 0.9 * (1 - share) * CAPACITY
+
+
+@pytest.mark.parametrize("places", [4, PLACES])
+def test_failures_by_which_a_server_refuses_keep_it_at_its_capacity(places: int) -> None:
+    fleet = fleet_before(Failing, places, lasting(1, *LATENCY_S))
+    fleet.clock.run(60)
+    assert fleet.rate(60) >= 0.9 * places / 0.2
+    assert fleet.course.limit <= 1.2 * places + 1
 
 
 def test_a_server_that_fails_under_load_is_given_less() -> None:

@@ -242,6 +242,16 @@ async def test_waves_double_and_pass_over_who_is_gone() -> None:
     assert all(turn.cancelled() or turn.result() is False for turn in turns)
 
 
+async def test_who_stops_waiting_in_a_long_pause_leaves_nothing_behind(fleet: Fleet) -> None:
+    condition = fleet.worker()
+    condition.pause(600)
+    async with waiting(condition, 1):
+        for _ in range(3):
+            async with waiting(condition, 5):
+                assert len(condition._waves._waiting) == 6
+        assert len(condition._waves._waiting) == 1
+
+
 async def test_a_refusal_in_the_first_wave_holds_the_rest_back(fleet: Fleet) -> None:
     condition = fleet.worker()
     condition.pause(0.05)
@@ -399,7 +409,7 @@ async def test_a_provider_is_given_up_while_its_circuit_is_open_but_not_while_it
         await until(lines[0].done)
         condition.tell(REFUSED, time.monotonic())
         await until(lambda: condition.given_up is not None)
-        assert condition.given_up == "Provider p has not answered for 62 s: connection refused."
+        assert condition.given_up == "Provider p has not answered for 60 s: connection refused."
         assert patient.given_up is None
         assert not lines[1].done()
         fleet.pass_time(5)

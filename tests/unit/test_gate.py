@@ -14,10 +14,11 @@ from batchord.routing import ModelLimits, Provider, Routes, Way, Ways
 from tests.unit.fake_state import FakeState
 from workers.choice import enter, given_up, usable_ways
 from workers.condition import Condition
+from workers.draining import Draining
 from workers.gate import Gate, Passage, abandon
 from workers.lanes import lanes
 from workers.pace import Pace
-from workers.permits import Draining, Permits
+from workers.permits import Permits
 from workers.providers import ProviderError, Response
 from workers.providers.seam import StatedLimit
 from workers.reporting import Tally

@@ -176,6 +176,22 @@ def test_a_correction_reaches_the_fleet_though_nothing_more_is_sent() -> None:
     play(scene())
 
 
+@pytest.mark.parametrize(
+    ("now", "last_at"), [({"requests_per_minute": 6_000}, 3.1), ({"requests_per_minute": 60}, 11.1), ({}, 0)]
+)
+def test_lines_that_wait_go_at_a_changed_rate_at_once(now: dict[str, int], last_at: float) -> None:
+    async def scene() -> None:
+        async with Fleet(provider(rate_headers="none", requests_per_minute=20)) as fleet:
+            lines = asyncio.gather(*(fleet.send(tokens=number) for number in range(10)))
+            await asyncio.sleep(0.01)
+            fleet.paces[0].adopt(provider(rate_headers="none", **now))
+            await lines
+            assert [tokens for _, tokens in fleet.sent] == [*range(10)]
+            assert fleet.times[-1] == pytest.approx(last_at, abs=0.1)
+
+    play(scene())
+
+
 def test_what_takes_more_than_a_minutes_limit_goes_all_the_same_and_the_rest_waits() -> None:
     async def scene() -> None:
         async with Fleet(provider(tokens_per_minute=1_000)) as fleet:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from workers.permits import Draining, Permits, slots
+from workers.draining import Draining
+from workers.permits import Permits, slots
 
 
 class Crowd:
@@ -75,6 +76,18 @@ async def test_a_waiter_that_is_cancelled_takes_nobody_s_turn() -> None:
     assert crowd.inside == 1
     await crowd.release(1)
     await asyncio.gather(crowd.tasks[0], crowd.tasks[2])
+
+
+async def test_who_stops_waiting_leaves_nothing_behind() -> None:
+    permits = Permits(1)
+    crowd = Crowd(permits, 4)
+    await settle()
+    for task in crowd.tasks[2:]:
+        task.cancel()
+    await settle()
+    assert len(permits._waiting) == 1
+    await crowd.release(2)
+    await asyncio.gather(*crowd.tasks[:2])
 
 
 async def test_a_permit_granted_to_one_who_is_cancelled_at_that_moment_is_not_lost() -> None:

@@ -105,11 +105,23 @@ def test_a_providers_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         (f"[providers.a]\n{URL}prices={{m=1}}", "p.toml:3: providers.a.prices.m: Input should be a table"),
         (f'[providers.a]\n{URL}headers="h"', "p.toml:3: providers.a.headers: Input should be a table"),
         (f'[providers.a]\n{URL}name="b"', "p.toml:3: providers.a.name: a provider's name is its table's"),
-        (f"[providers.A]\n{URL}", "p.toml:1: providers.A.name: String should match"),
+        (f"[providers.A]\n{URL}", "p.toml:1: providers.A.name: must be of lower-case letters"),
         (
             f"[providers.a]\n{URL}requests_per_minute = 0",
             "p.toml:3: providers.a.requests_per_minute: Input should be gr",
         ),
+        (f'[providers.a]\n{URL}endpoints=["chat"]', "p.toml:3: providers.a.endpoints.0: there are /v1/responses, /v1/"),
+        (f'[providers.a]\n{URL}headers={{"A B"="c"}}', "p.toml:3: providers.a.headers.A B: is batchord's own, or can"),
+        (f'[providers.a]\n{URL}headers={{A="b\\n"}}', "p.toml:3: providers.a.headers.A: is batchord's own, or cannot"),
+        (
+            '[providers.a]\nbase_url="http://h/v1/chat/completions/"',
+            "p.toml:2: providers.a.base_url: leave out /chat/completions, which batchord appends.",
+        ),
+        (
+            '[providers.a]\nkind="anthropic"\nbase_url="http://h/v1/messages"',
+            "p.toml:3: providers.a.base_url: leave out /v1/messages, which batchord appends.",
+        ),
+        ('[providers.a]\nkind="anthropic"\nbase_url="http://h/v1"', "p.toml:3: providers.a.base_url: leave out /v1,"),
         (f"[providers.a]\n{URL}weight = 0", "p.toml:3: providers.a.weight: Input should be greater than 0"),
         (
             f'[providers.a]\n{URL}[providers.a.limits."gpt-*"]\ntoken_per_minute = 1',

@@ -75,6 +75,6 @@ def test_a_full_disk_is_an_error_that_says_what_to_do() -> None:
             _fill(seen, 10_000)
 
 
-def _fill(seen: Seen, ids: int) -> None:
+def _fill(seen: Seen[int], ids: int) -> None:
     for line in range(ids):
         seen.first(b"id-%d" % line, line)

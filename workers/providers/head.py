@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from batchord.errors import ConfigError
+from batchord.providers_sense import is_sendable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,6 @@ _OWN_HEADERS: Final = {
     "accept-encoding": "gzip",
     "content-type": "application/json",
 }
-_A_REQUESTS_OWN: Final = frozenset({"content-length", "idempotency-key", "transfer-encoding"})
-_LINE: Final = re.compile(r"([!#$%&'*+.^_`|~0-9a-z-]+): ([^\x00\r\n]*)")  # RFC 9110, section 5
 
 
 def header_lines(provider: str, base_url: httpx2.URL, headers: Mapping[str, str]) -> bytes:
@@ -35,7 +33,7 @@ def header_lines(provider: str, base_url: httpx2.URL, headers: Mapping[str, str]
         said["authorization"] = f"Basic {b64encode(credentials).decode()}"
     lines = said | dict(headers)
     for name, value in lines.items():
-        if name in _A_REQUESTS_OWN or not _LINE.fullmatch(f"{name}: {value}"):
+        if not is_sendable(name, value):
             raise ConfigError(f"Provider {provider!r}: the header {name!r} is batchord's own, or cannot be sent.")
     return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode()
 

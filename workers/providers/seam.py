@@ -63,6 +63,16 @@ class Response:
         """Whether the status is one of HTTP's successes."""
         return 200 <= self.status_code < 300  # noqa: PLR2004 (RFC 9110, section 15)
 
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the status is 429: too many requests."""
+        return self.status_code == 429  # noqa: PLR2004 (RFC 6585, section 4)
+
+    @property
+    def is_server_error(self) -> bool:
+        """Whether the status says that the fault is the server's."""
+        return self.status_code >= 500  # noqa: PLR2004 (RFC 9110, section 15)
+
 
 class ProviderError(BatchordError):
     """There is no answer to keep: none came, it came broken, or a success turned out to hold an error.
