@@ -31,8 +31,8 @@ BOUND_S: Final = 120 + MANY / 10
 KEYS_TOLERANCE_BYTES: Final = 500
 SERVER_TOLERANCE_BYTES: Final = 400_000
 """What the server itself takes more or less from one moment to the next, for its clients and its tables."""
-COMING_AND_GOING: Final = ("batchord:lease", "unacked")
-"""What the sweep holds while it runs."""
+COMING_AND_GOING: Final = ("batchord:lease", "batchord:condition:", "unacked")
+"""What the sweep holds while it runs, and what is told of a provider now and then: one key for each."""
 
 pytestmark = pytest.mark.timeout(180 + 2 * MANY)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from batchord.contract import produced_file_id
 from batchord.errors import StateUnavailableError
 from batchord.lifecycle import Status
 from batchord.state import keys
+from batchord.state.conditions import ProviderCondition
 from batchord.storage import paths
 from tests.integration.steps import BATCH, BOUND_S, Site, Sites, came, line, mixed_lines
 from tests.integration.steps_trouble import (
@@ -103,6 +105,20 @@ async def test_a_worker_that_dies_while_it_sends_has_the_line_sent_again_and_cou
         assert site.upstream.calls == ["ok-0", "ok-0"]
         assert (site.result().succeeded, site.result().counts["completed"]) == (["ok-0"], 1)
         site.assert_tidy()
+
+
+async def test_a_line_for_a_provider_that_is_given_up_fails_without_a_wait(
+    sites: Sites, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.passing._ASK_AGAIN_S", 10 * BOUND_S)
+    async with sites.new(give_up_after_s=60) as site:
+        [message] = await opened(site, line("ok-0"))
+        now = time.time()
+        trouble = ProviderCondition("one", now, failing_since=now - 90, open_until=now + 600, reason="no answer")
+        site.workers[0].context.conditions["one"].hear(trouble)
+        await asyncio.wait_for(site.carry_out(message), BOUND_S)
+        await site.drive()
+        assert (site.upstream.calls, site.result().unsuccessful) == ([], [("ok-0", "provider_unavailable")])
 
 
 async def test_a_message_delivered_many_times_at_once_is_sent_once(sites: Sites) -> None:
