@@ -65,6 +65,11 @@ class Condition:
         self._probing_since: float | None = None
 
     @property
+    def waiting(self) -> int:
+        """How many lines wait for it."""
+        return len(self._waves)
+
+    @property
     def unavailable_s(self) -> float:
         """For how long nothing may be sent: the rest of a pause, or until the next probe; 0 if that may be now."""
         if self.is_clear:

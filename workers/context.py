@@ -169,7 +169,7 @@ class Context:
                 IN_FLIGHT.set_slots(provider_queue(name), slots(room))
 
     def _helpers(self, name: str) -> Collection[str]:
-        """Give who may answer lines of a provider's queue at the moment: its peers, and its fallbacks while it is out."""
+        """Give who may answer lines of a provider's queue now: its peers, and its fallbacks while it is out."""
         peers, fallbacks = self.routes.helpers_of(name), self.routes.every[name].fallback
         return peers if self.conditions[name].is_clear else peers | (self.routes.every.keys() & fallbacks)
 

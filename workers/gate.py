@@ -56,7 +56,7 @@ class Passage:
         return self.is_probe or not self._gate.condition.is_blocked
 
     def send(self, *, is_retry: bool = False) -> None:
-        """Note that the request is being sent, for the first time or after a failure that may be the line's own."""
+        """Note that the request is being sent; `is_retry` if its line has failed often enough to be at fault itself."""
         self.is_retry = is_retry
         self.sent_at = time.monotonic()
         self._gate.samples.began()
@@ -125,7 +125,8 @@ class Gate:
     def report(self, worker: str) -> Report:
         """Give what this process does there at the moment."""
         own = self.permits[self.provider.name]
-        return self.tally.report(worker, own.held - self.tally.in_flight + own.waiting, own.limit, self.pace.rates())
+        waiting = self.condition.waiting + own.waiting + own.held - self.tally.in_flight
+        return self.tally.report(worker, waiting, own.limit, self.pace.rates())
 
     def is_plain(self, model: str) -> bool:
         """Whether a line waits here for a permit alone."""

@@ -66,6 +66,14 @@ class LineUnderWay:
         """Whether the last verdict is to send it."""
         return self.verdict in _TO_SEND
 
+    @property
+    def has_failed_again(self) -> bool:
+        """Whether it has failed more than once, so that it may be at fault itself.
+
+        Once says nothing: when a provider breaks down near a batch's end, all lines that are left have failed once.
+        """
+        return self.tries > 1
+
     def take(self, endpoint: str, planned: PlannedLine) -> None:
         """Take over what the plan says of the line."""
         self.endpoint, self.planned, self.body = endpoint, planned, bytes(planned.body)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 0.01
 """How much of a limit is left unused: no two clocks run alike, and requests arrive with jitter."""
+_TOKEN_MARGIN: Final = 0.02
+"""The same of a limit on tokens: no request uses just what was estimated, and some providers look at each second."""
 _LONGEST_WINDOW_S: Final = 60
 """A limit over more than a minute says nothing of the pace: a day's may well be used up in an hour."""
 _LARGE: Final = 0.5
@@ -49,14 +51,16 @@ class Limit(NamedTuple):
         requests, evenly spaced, then holds no more than the limit, wherever it begins. More than a minute's limit at
         once is sent all the same, and the bucket is in debt.
         """
-        part = tokens / self.per_minute if self.counts_tokens else 1 / self.per_minute
-        if self.counts_tokens and _MARGIN < part <= _LARGE:
+        if not self.counts_tokens:
+            return 60 / self.per_minute / (1 - _MARGIN)
+        part = tokens / self.per_minute
+        if _TOKEN_MARGIN < part <= _LARGE:
             return 60 * part / (1 - part)
-        return 60 * (max(1.0, part) if self.counts_tokens and part > _LARGE else part) / (1 - _MARGIN)
+        return 60 * (max(1.0, part) if part > _LARGE else part) / (1 - _TOKEN_MARGIN)
 
     def bucket(self, correction_tokens: float) -> Bucket:
         """Give the bucket as Redis keeps it, to be corrected by so many tokens."""
-        correction_s = 60 * correction_tokens / self.per_minute / (1 - _MARGIN) if self.counts_tokens else 0
+        correction_s = 60 * correction_tokens / self.per_minute / (1 - _TOKEN_MARGIN) if self.counts_tokens else 0
         return Bucket(self.name, self.is_shared, correction_s)
 
 

@@ -21,7 +21,7 @@ async def send(context: Context, line: LineUnderWay, passage: Passage) -> Respon
     """Send once: here, or alone in a process of its own if workers died while they sent this line."""
     sent_at = time.monotonic()
     line.provider, line.asked_model = passage.provider, passage.model
-    passage.send(is_retry=line.tries > 1)
+    passage.send(is_retry=line.has_failed_again)
     try:
         result: Response | ProviderError | LineDied = await _answer(context, line, passage)
     except ProviderError as error:

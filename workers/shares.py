@@ -20,6 +20,7 @@ from workers.lanes import lanes
 
 if TYPE_CHECKING:
     from batchord.routing import Provider
+    from batchord.state.calls import Call
     from batchord.state.concurrency import Turn
     from workers.context import Context
 
@@ -82,7 +83,7 @@ def _unstated(context: Context) -> list[Provider]:
     return [provider for provider in context.routes.every.values() if provider.max_concurrency is None]
 
 
-def _report(context: Context, provider: Provider) -> concurrency.Report:
+def _report(context: Context, provider: Provider) -> Call[concurrency.Reported]:
     sample = context.samples[provider.name].take()
     return concurrency.report(provider.name, sample, _LEARNING_S, START)
 

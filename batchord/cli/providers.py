@@ -27,7 +27,7 @@ from batchord.settings import read_settings
 from batchord.state.connection import BlockingState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.table import Table
 
@@ -94,7 +94,8 @@ def providers(
     given = {"providers": providers, "redis_url": redis_url}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
     with closing(BlockingState(settings.redis_url)) as state:
-        look = partial(read, state, _known_routes(settings))
+        environ = {} if data_dir else os.environ  # those of a run or a server that is named may be others
+        look = partial(read, state, _known_routes(settings, environ))
         if as_json:
             click.echo(json.dumps({"object": "list", "data": [standing.model_dump() for standing in look()]}, indent=2))
         elif once or not sys.stdout.isatty():
@@ -133,10 +134,10 @@ def check(path: Path | None, *, connects: bool) -> None:
         sys.exit(SOME_FAILED)
 
 
-def _known_routes(settings: Settings) -> Routes:
+def _known_routes(settings: Settings, environ: Mapping[str, str]) -> Routes:
     """Give the providers that are configured here; elsewhere than on the fleet's machines there may be none."""
     try:
-        return load_routes(settings, os.environ)
+        return load_routes(settings, environ)
     except ConfigError:
         if settings.providers is not None:
             raise

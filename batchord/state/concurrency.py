@@ -48,10 +48,11 @@ class Turn(NamedTuple):
     sample: Sample
 
 
-Report = Call[tuple[int, Turn | None]]
+Reported = tuple[int, Turn | None]
+"""The limit, and the turn if it is this worker's."""
 
 
-def report(provider: str, sample: Sample, pause_s: float, first: int) -> Report:
+def report(provider: str, sample: Sample, pause_s: float, first: int) -> Call[Reported]:
     """Hand in a sample; give the limit, `first` where none was found yet, and the turn if it is this worker's.
 
     There is a turn at most every `pause_s`, and only where something was measured. A sample handed in twice, since
@@ -65,7 +66,7 @@ def settle(provider: str, turn: Turn, limit: int, course: bytes) -> Call[bool]:
     return _SETTLE.call([keys.concurrency(provider)], [turn.at, limit, course, KEPT_S], is_one)
 
 
-def _reported(answer: Sequence[Any]) -> tuple[int, Turn | None]:
+def _reported(answer: Sequence[Any]) -> Reported:
     limit, *turn = answer
     if not turn:
         return int(limit), None

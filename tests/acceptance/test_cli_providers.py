@@ -68,8 +68,15 @@ def test_a_changed_file_is_taken_over_by_running_workers(fleet: Fleet, upstream:
     assert batch.wait(timeout_s=60) == "completed"
     assert batch.read().batch.request_counts.completed == 6
 
+    fleet.write_providers(one={**one, "requests_per_minute": 2})
+    wait_until(lambda: worker.log.read_text().count("is in force: one: a*.") == 2, "the rate is known")
+    batch = client.submit([chat(number, model="a-1") for number in range(20, 30)])
+    wait_until(lambda: upstream.count("<2") >= 1, "the first line goes at once, and the others wait")
+    fleet.write_providers(one=one)
+    assert batch.wait(timeout_s=60) == "completed"
+
     ended = run_command(["providers", "--json"], env=fleet.env)
     assert ended.code == 0, ended.err
     sent = {each["id"]: (each["workers"], each["sent"]) for each in json.loads(ended.out)["data"]}
-    assert sent == {"one": (1, 3), "two": (1, 9)}
+    assert sent == {"one": (1, 13), "two": (1, 9)}
     assert worker.drain() == 0

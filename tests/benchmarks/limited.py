@@ -69,3 +69,9 @@ def took_s(sent: list[Sent]) -> float:
 def refused_share(sent: list[Sent]) -> float:
     """Give the share of requests that were answered with an error."""
     return sum(each.status >= 400 for each in sent) / len(sent)
+
+
+def usages(output: Path) -> list[dict[str, Any]]:
+    """Give what the server reported with each line of an output."""
+    with output.open("rb") as lines:
+        return [msgspec.json.decode(line)["response"]["body"]["usage"] for line in lines]

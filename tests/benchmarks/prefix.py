@@ -7,9 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from tests.benchmarks.limited import provider
+from tests.benchmarks.limited import provider, usages
 from tests.benchmarks.runs import SERVER_TIMEOUT_S, batchord_command, check_output, finish, first_line
 from tests.benchmarks.sampler import running
 from tests.benchmarks.table import Table
@@ -39,27 +37,6 @@ class Cached:
     prefix_order: bool
     cached_share: float
     lines_per_s: float
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int
-    prompt_tokens_details: _Details
-
-
-class _Body(msgspec.Struct):
-    usage: _Usage
-
-
-class _Response(msgspec.Struct):
-    body: _Body
-
-
-class _Line(msgspec.Struct):
-    response: _Response
 
 
 def measure(shape: Shape, folder: Path, *, prefix_order: bool) -> Cached:
@@ -96,10 +73,9 @@ def _server_command(shape: Shape) -> list[str]:
 
 
 def _cached_share(output: Path) -> float:
-    decode = msgspec.json.Decoder(_Line).decode
-    with output.open("rb") as lines:
-        usages = [decode(line).response.body.usage for line in lines]
-    return sum(each.prompt_tokens_details.cached_tokens for each in usages) / sum(each.prompt_tokens for each in usages)
+    said = usages(output)
+    cached = sum(int(each["prompt_tokens_details"]["cached_tokens"]) for each in said)
+    return cached / sum(int(each["prompt_tokens"]) for each in said)
 
 
 def table(measured: Sequence[Cached], shape: Shape) -> Table:

@@ -9,9 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import msgspec
-
-from tests.benchmarks.limited import provider, refused_share, serving, took_s
+from tests.benchmarks.limited import provider, refused_share, serving, took_s, usages
 from tests.benchmarks.runs import BenchmarkError, answered_ids, batchord_command, finish
 from tests.benchmarks.table import Table
 from tests.limited_upstream import Terms
@@ -77,22 +75,6 @@ class Paced:
         return self.took_s / self.least_s
 
 
-class _Usage(msgspec.Struct):
-    total_tokens: int
-
-
-class _Body(msgspec.Struct):
-    usage: _Usage
-
-
-class _Response(msgspec.Struct):
-    body: _Body
-
-
-class _Line(msgspec.Struct):
-    response: _Response
-
-
 def cells(shape: Shape) -> list[Cell]:
     """Give what is run: batchord for requests and tokens, and lm-deluge for requests."""
     units: tuple[Unit, ...] = ("requests", "tokens")
@@ -114,7 +96,11 @@ def measure(shape: Shape, cell: Cell, source: Input, folder: Path) -> Paced:
     answered = len(set(answered_ids(folder / "output.jsonl")))
     if cell.tool == "batchord" and answered < source.lines:
         raise BenchmarkError(f"{answered} of {source.lines} lines were answered.")
-    units = source.lines if cell.unit == "requests" else _tokens(folder / "output.jsonl")
+    units = (
+        source.lines
+        if cell.unit == "requests"
+        else sum(each["total_tokens"] for each in usages(folder / "output.jsonl"))
+    )
     return _paced(cell, source.lines, answered, sent, least_s=60 * units / per_minute)
 
 
@@ -148,12 +134,6 @@ def _command(cell: Cell, per_minute: int, server: Server, source: Input, folder:
     options = {"--base-url": server.base_url, "--in-flight": IN_FLIGHT, "--requests-per-minute": per_minute}
     flat = [str(part) for option in options.items() for part in option]
     return [sys.executable, "-m", "tests.benchmarks.deluge", *files, *flat]
-
-
-def _tokens(output: Path) -> int:
-    """Give the tokens that the server reported."""
-    with output.open("rb") as lines:
-        return sum(msgspec.json.decode(line, type=_Line).response.body.usage.total_tokens for line in lines)
 
 
 def table(measured: Sequence[Paced]) -> Table:

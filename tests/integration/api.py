@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from batchord.service.backend import Backend
+    from tests.integration.steps import Site, Sites
 
 
 class Api(httpx2.AsyncClient):
@@ -31,3 +32,13 @@ async def open_api(redis_url: str, folder: Path, **settings: Any) -> AsyncIterat
     async with app.router.lifespan_context(app), Api(transport=transport, base_url="http://127.0.0.1") as api:
         api.backend = app.state.backend
         yield api
+
+
+@asynccontextmanager
+async def site_and_api(sites: Sites, providers: Path, **settings: Any) -> AsyncIterator[tuple[Site, Api]]:
+    """Give a fleet and the API on the same Redis and storage, with the same providers file."""
+    async with (
+        sites.new(providers=providers, **settings) as site,
+        open_api(site.settings.redis_url, site.settings.data_dir, providers=providers) as api,
+    ):
+        yield site, api

@@ -1,4 +1,4 @@
-"""Where the tests of the steps take their sites from: one server, one place for the storage."""
+"""What several integration tests share: sites for the steps, and an empty folder for a run of a benchmark."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.integration.steps import Sites
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from batchord.embedded import EmbeddedValkey
 
@@ -18,3 +19,10 @@ if TYPE_CHECKING:
 def sites(valkey: EmbeddedValkey) -> Iterator[Sites]:
     with Sites(valkey.url) as sites:
         yield sites
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,16 +12,15 @@ from batchord.lifecycle import Outcome
 from batchord.state import shards
 from batchord.state.keys import Shard
 from batchord.state.shards import LineRecord
-from tests.integration.api import open_api
+from tests.integration.api import site_and_api
 from tests.integration.steps import BATCH, Sites, line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from batchord.embedded import EmbeddedValkey
     from tests.integration.api import Api
-    from tests.integration.steps import Site
 
 # The upstream takes 3 input tokens, gives 2 output tokens, and answers after 1 ms, with headers after half of it.
 PROVIDERS = """
@@ -52,16 +50,6 @@ def providers(tmp_path: Path) -> Path:
     return path
 
 
-@asynccontextmanager
-async def serving(sites: Sites, providers: Path, **settings: Any) -> AsyncIterator[tuple[Site, Api]]:
-    """Give a site and the API on the same Redis and storage."""
-    async with (
-        sites.new(providers=providers, **settings) as site,
-        open_api(site.settings.redis_url, site.settings.data_dir, providers=providers) as api,
-    ):
-        yield site, api
-
-
 async def figures(api: Api, batch_id: str = BATCH) -> dict[str, Any]:
     answer = await api.get(f"/v1/batches/{batch_id}/analytics")
     assert answer.status_code == 200, answer.text
@@ -75,7 +63,7 @@ def having(found: dict[str, Any], **values: Any) -> dict[str, Any]:
 
 
 async def test_a_batch_of_two_models_has_the_exact_sums_of_each_and_of_both(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         lines = [line(f"ok-{n}") for n in range(5)] + [line("bad-5"), line("broken-6"), line("ok-7", "two")]
         site.submit(lines)
         await site.drive(at_once=3)
@@ -106,7 +94,7 @@ async def test_a_batch_of_two_models_has_the_exact_sums_of_each_and_of_both(site
 
 
 async def test_one_answer_without_a_price_makes_the_cost_unknown_and_not_lower(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line("ok-1"), line("ok-2", model="one-free"), line("ok-3", "two")])
         await site.drive()
         found = await figures(api)
@@ -116,7 +104,7 @@ async def test_one_answer_without_a_price_makes_the_cost_unknown_and_not_lower(s
 
 
 async def test_a_batch_of_priced_answers_has_a_cost(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line("ok-1"), line("ok-2", model="one-free"), line("broken-3", "two")])
         await site.drive()
         total = (await figures(api))["total"]
@@ -124,7 +112,7 @@ async def test_a_batch_of_priced_answers_has_a_cost(sites: Sites, providers: Pat
 
 
 async def test_times_are_of_the_answers(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line(f"ok-{n}") for n in range(3)] + [line("broken-3", "two")])
         await site.drive()
         found = await figures(api)
@@ -136,7 +124,7 @@ async def test_times_are_of_the_answers(sites: Sites, providers: Path) -> None:
 
 
 async def test_an_answer_that_comes_after_another_is_told_apart(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line("ok-1")])
         await site.drive()
         before = await figures(api)
@@ -148,7 +136,7 @@ async def test_an_answer_that_comes_after_another_is_told_apart(sites: Sites, pr
 
 
 async def test_the_model_is_the_one_at_the_provider(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line("ok-1", model="two:x|y/z:8b")])
         await site.drive()
         found = await figures(api)
@@ -156,7 +144,7 @@ async def test_the_model_is_the_one_at_the_provider(sites: Sites, providers: Pat
 
 
 async def test_analytics_grow_while_the_batch_runs(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line(f"ok-{n}") for n in range(3)])
         before = await figures(api)
         await site.carry_out(await site.until(Step.EXECUTE))
@@ -169,7 +157,7 @@ async def test_analytics_grow_while_the_batch_runs(sites: Sites, providers: Path
 
 
 async def test_lines_of_a_cancelled_batch_count_without_a_cost(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line(f"ok-{n}", "two") for n in range(3)])
         message = await site.until(Step.EXECUTE)
         site.cancel()
@@ -181,7 +169,7 @@ async def test_lines_of_a_cancelled_batch_count_without_a_cost(sites: Sites, pro
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_lost_and_repeated_messages_change_no_sum(sites: Sites, providers: Path, seed: int) -> None:
-    async with serving(sites, providers, seed=seed, workers=2) as (site, api):
+    async with site_and_api(sites, providers, seed=seed, workers=2) as (site, api):
         site.submit([line(f"ok-{n}", ("one", "two")[n % 2]) for n in range(8)])
         await site.drive(at_once=3, lose=0.2, repeat=0.3)
         found = await figures(api)
@@ -192,13 +180,13 @@ async def test_lost_and_repeated_messages_change_no_sum(sites: Sites, providers:
 
 
 async def test_an_unknown_batch_has_no_analytics(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (_, api):
+    async with site_and_api(sites, providers) as (_, api):
         answer = await api.get(f"/v1/batches/{new_batch_id()}/analytics")
     assert answer.status_code == 404
 
 
 async def test_a_retry_adds_what_it_took(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         site.submit([line("ok-1"), line("bad-2")])
         await site.drive()
         assert (await api.post(f"/v1/batches/{BATCH}/retry")).status_code == 200

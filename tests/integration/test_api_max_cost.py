@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from batchord.lifecycle import Status
-from tests.integration.api import open_api
+from tests.integration.api import site_and_api
 from tests.integration.steps import ENDPOINT, Sites, line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.integration.api import Api
@@ -47,16 +45,6 @@ def providers(tmp_path: Path) -> Path:
     return path
 
 
-@asynccontextmanager
-async def serving(sites: Sites, providers: Path) -> AsyncIterator[tuple[Site, Api]]:
-    """Give a site and the API on the same Redis and storage."""
-    async with (
-        sites.new(providers=providers) as site,
-        open_api(site.settings.redis_url, site.settings.data_dir, providers=providers) as api,
-    ):
-        yield site, api
-
-
 async def create(api: Api, lines: list[dict[str, Any]], **terms: Any) -> dict[str, Any]:
     body = {"requests": lines, "endpoint": ENDPOINT, "completion_window": "24h", **terms}
     answer = await api.post("/v1/batches", json=body)
@@ -71,7 +59,7 @@ async def read(api: Api, path: str) -> dict[str, Any]:
 
 
 async def test_nothing_is_sent_past_the_budget_and_the_rest_says_why(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, LINES, max_cost=3 * ANSWER_COST)
         assert batch["max_cost"] == 3 * ANSWER_COST
         await site.drive()
@@ -89,14 +77,14 @@ async def test_nothing_is_sent_past_the_budget_and_the_rest_says_why(sites: Site
 
 
 async def test_requests_in_flight_may_pass_the_budget_and_nothing_after_them(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, LINES, max_cost=ANSWER_COST / 2)
         await site.drive(at_once=2)
         assert 1 <= site.result(batch["id"]).counts["completed"] == len(site.upstream.calls) <= 2
 
 
 async def test_a_retry_with_a_higher_budget_sends_what_was_not_sent(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, LINES, max_cost=3 * ANSWER_COST)
         await site.drive()
         path = f"/v1/batches/{batch['id']}"
@@ -121,7 +109,7 @@ async def left(site: Site, batch_id: str) -> list[str]:
 
 
 async def test_a_model_of_unknown_price_cannot_have_a_budget(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, [*LINES[:2], line("ok-x", "two")], max_cost=1)
         await site.drive()
         batch = await read(api, f"/v1/batches/{batch['id']}")
@@ -135,7 +123,7 @@ async def test_a_model_of_unknown_price_cannot_have_a_budget(sites: Sites, provi
 
 
 async def test_a_retry_cannot_bring_a_budget_for_a_model_of_unknown_price(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, [line("bad-1", "two")])
         await site.drive()
         before = await read(api, f"/v1/batches/{batch['id']}")
@@ -146,7 +134,7 @@ async def test_a_retry_cannot_bring_a_budget_for_a_model_of_unknown_price(sites:
 
 
 async def test_a_batch_without_a_budget_does_not_speak_of_one(sites: Sites, providers: Path) -> None:
-    async with serving(sites, providers) as (site, api):
+    async with site_and_api(sites, providers) as (site, api):
         batch = await create(api, LINES)
         assert "max_cost" not in batch
         await site.drive()
@@ -156,7 +144,7 @@ async def test_a_batch_without_a_budget_does_not_speak_of_one(sites: Sites, prov
 
 @pytest.mark.parametrize("max_cost", [0, -1, "5", True, 1e10, [1]])
 async def test_a_budget_that_is_none_is_a_bad_request(sites: Sites, providers: Path, max_cost: Any) -> None:
-    async with serving(sites, providers) as (_, api):
+    async with site_and_api(sites, providers) as (_, api):
         body = {"requests": LINES, "endpoint": ENDPOINT, "completion_window": "24h", "max_cost": max_cost}
         answer = await api.post("/v1/batches", json=body)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "max_cost")

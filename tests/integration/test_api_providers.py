@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -106,7 +107,7 @@ async def test_a_paused_provider_says_until_when_and_why(valkey: EmbeddedValkey,
         condition = await api.backend.state.run(pause)
         found = (await api.get("/v1/providers/openai")).json()
     assert found["state"] == "paused"
-    assert found["message"].startswith("openai asks to wait 30 s (status 429)")
+    assert re.match(r"openai asks to wait \d\d s \(status 429\)", found["message"])
     assert found["waits_until"] == pytest.approx(condition.now + 30, abs=1)
 
 
@@ -118,7 +119,7 @@ async def test_a_provider_that_has_never_answered_says_so(valkey: EmbeddedValkey
         await api.backend.state.run(failed)
         found = (await api.get("/v1/providers/openai")).json()
     assert (found["state"], found["answered_at"]) == ("silent", None)
-    assert found["message"] == "openai has not answered yet: connection refused, 0 s"
+    assert re.fullmatch(r"openai has not answered yet: connection refused, \d s", found["message"])
 
 
 async def test_a_provider_that_only_the_workers_know_is_listed_last(valkey: EmbeddedValkey, tmp_path: Path) -> None:

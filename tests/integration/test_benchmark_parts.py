@@ -36,13 +36,6 @@ def _output_line(custom_id: str, status_code: int = 200) -> str:
     )
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return folder
-
-
 def test_the_plain_loop_answers_every_line_and_the_server_counts_them(tmp_path: Path, empty: Path) -> None:
     source = runs.write_input(tmp_path / "input.jsonl", 12)
     run = runs.run("plain", Cell(latency_s=0.05, in_flight=4), source, empty, workers=1)

@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Path:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return folder
-
-
 def test_a_run_is_timed_by_what_the_limited_server_saw(tmp_path: Path, empty: Path) -> None:
     shape = rates.Shape(40, 6_000, 612_000, workers=(1,), ways=("bucket",))
     source = runs.write_input(tmp_path / "input.jsonl", shape.lines)

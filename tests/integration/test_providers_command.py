@@ -144,7 +144,7 @@ def test_without_a_file_the_fleet_itself_says_which_providers_there_are(environ:
 def test_the_fleet_of_a_run_on_this_machine_is_found_by_its_data_dir(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path) as valkey, closing(BlockingState(valkey.url)) as state:
         state.run(shares.take("w", [Ask("local", 0, 5)], 60, 1))
-        rows = called("providers", "--once", "--data-dir", str(tmp_path)).stdout.splitlines()
+        rows = called("providers", "--once", "--data-dir", str(tmp_path), OPENAI_API_KEY="k").stdout.splitlines()
     assert [row.split()[0] for row in rows] == ["provider", "local"]
 
 

@@ -12,10 +12,13 @@ import pytest
 from batchord.contract import NO_USAGE
 from batchord.errors import StateUnavailableError
 from batchord.routing import Provider
+from batchord.shard_file import Attempt
 from batchord.state import conditions, keys
 from batchord.state.calls import Call
+from batchord.state.keys import Shard
 from tests.unit.fake_state import FakeState, fields, key_names
 from workers.condition import Condition
+from workers.line import LineUnderWay
 from workers.meaning import Meaning, meaning_of, reason_of
 from workers.news import Answered, Failed, Paused, Probe, joined
 from workers.providers.seam import ProviderError, Response
@@ -201,7 +204,7 @@ async def test_many_refusals_of_one_moment_are_one_pause_and_few_calls(fleet: Fl
         condition.tell(response(429), sent_at)
     await until(lambda: fleet.known().pauses > 0)
     assert (fleet.known().pauses, fleet.told) == (1, 1)
-    assert 0 < condition.unavailable_s <= 1.3
+    assert condition.unavailable_s <= 1.3
 
 
 async def test_the_pause_of_an_answer_that_says_so_begins_at_once(fleet: Fleet) -> None:
@@ -268,7 +271,7 @@ async def test_failures_in_a_row_open_the_circuit_and_one_line_probes(fleet: Fle
     condition = fleet.worker()
     await opened(fleet, condition)
     async with waiting(condition, 3) as lines:
-        assert 0 < condition.unavailable_s <= 1.3
+        assert condition.unavailable_s <= 1.3
         fleet.pass_time(5)
         await until(lines[0].done)
         assert lines[0].result() is True
@@ -397,6 +400,17 @@ async def test_a_status_that_a_retry_meets_again_is_the_line_s_own_fault(
     for is_retry in (False, True, True, True, True):
         condition.tell(result, time.monotonic(), is_retry=is_retry)
     await until(lambda: fleet.known().failures == counted)
+
+
+async def test_lines_that_have_all_failed_once_count_when_they_fail_again(fleet: Fleet) -> None:
+    condition, lines = fleet.worker(), [LineUnderWay(Shard("batch_x", "p", 0), index) for index in range(5)]
+    for _ in range(2):
+        condition.tell(OK, time.monotonic())  # the last answers of before the breakdown
+        await until(lambda: fleet.known().failures == 0 and fleet.known().answered_at > 0)
+        for line in lines:
+            condition.tell(response(500), time.monotonic(), is_retry=line.has_failed_again)
+            line.tried(Attempt(500, 1.0))
+        await until(lambda: fleet.known().failures == 5)
 
 
 async def test_a_provider_is_given_up_while_its_circuit_is_open_but_not_while_it_is_probed(fleet: Fleet) -> None:

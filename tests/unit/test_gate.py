@@ -161,8 +161,30 @@ async def test_tokens_are_corrected_by_what_was_used_and_given_back_by_who_does_
         assert at["a"].held == 0
 
 
+async def test_what_becomes_of_a_probe_says_nothing_of_how_many_requests_there_is_room_for() -> None:
+    async with gates(provider(), permits=4) as at:
+        at["a"].permits["a"].is_gradual = True
+        sent(await at["a"].take("m", BODY, is_probe=True), replace(OK, status_code=503))
+        assert (at["a"].held, at["a"].permits["a"].limit, at["a"].samples.in_flight) == (0, 4, 0)
+        assert at["a"].samples.take().troubled == 0
+
+
 WAYS = Ways((Way("a", "m"), Way("b", "m")), (Way("c", "other"),))
 PEERS = (provider("a", weight=1), provider("b", weight=3), provider("c"))
+
+
+async def test_who_waits_for_the_end_of_a_pause_is_reported_as_waiting() -> None:
+    async with gates(provider()) as at:
+        passage = await entered(at["a"])
+        passage.send()
+        paused(at["a"])
+        lines = [asyncio.create_task(at["a"].enter("m", BODY)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (at["a"].report("w").waiting, at["a"].report("w").in_flight) == (3, 1)
+        for line in lines:
+            line.cancel()
+        await asyncio.wait(lines)
+        passage.sent(OK)
 
 
 async def test_a_limit_that_an_answer_states_is_reported_as_the_one_in_force() -> None:

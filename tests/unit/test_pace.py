@@ -197,7 +197,7 @@ def test_what_takes_more_than_a_minutes_limit_goes_all_the_same_and_the_rest_wai
         async with Fleet(provider(tokens_per_minute=1_000)) as fleet:
             await fleet.send(tokens=3_000)
             await fleet.send(tokens=1)
-            assert fleet.times == pytest.approx([0, 180 / 0.99], abs=0.1)
+            assert fleet.times == pytest.approx([0, 180 / 0.98], abs=0.1)
 
     play(scene())
 

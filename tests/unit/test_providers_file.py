@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from batchord.errors import ConfigError
 from batchord.providers_file import load_routes, parse_providers
 from batchord.settings import read_settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 URL = 'base_url = "http://h"\n'
 
@@ -155,6 +152,14 @@ def test_all_problems_are_said_at_once_in_the_order_of_the_file() -> None:
         "p.toml:7",
         "p.toml:8",
     ]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/providers.md"])
+def test_the_file_that_the_docs_show_is_right_and_leaves_no_doubt(page: str) -> None:
+    shown = (Path(__file__).parents[2] / page).read_text(encoding="utf-8").partition("```toml\n")[2].partition("```")[0]
+    keys = dict.fromkeys(("CLOUD_API_KEY", "GROQ_API_KEY", "ANTHROPIC_API_KEY"), "k")
+    assert len(parse_providers(shown, page, keys).routes.providers) >= 4
+    assert parse_providers(shown, page, keys).notes == []
 
 
 def test_a_fallback_to_a_provider_that_has_problems_of_its_own_is_no_second_problem() -> None:

@@ -35,7 +35,8 @@ for i = first, #ARGV, count do
   end
 end
 for _, bucket in ipairs(buckets) do
-  redis.call('HSET', KEYS[1], bucket.name, string.format('%.6f %.6f', math.min(bucket.free, most), now))
+  bucket.free = math.min(bucket.free, most)
+  redis.call('HSET', KEYS[1], bucket.name, string.format('%.6f %.6f', bucket.free, now))
 end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 answer[2] = microseconds(math.max(0, free_from() - now - ahead / 2))
