@@ -64,8 +64,10 @@ class Passage:
 
     def sent(self, result: Response | ProviderError) -> None:
         """Hand in what became of the request, and give the permits back."""
-        self._gate.judge(self, result, self._body_bytes)
-        self._give_back()
+        try:
+            self._gate.judge(self, result, self._body_bytes)
+        finally:
+            self._give_back()
 
     def dropped(self) -> None:
         """Give the permits back of a request of whose end nothing can be learned of the provider."""

@@ -131,7 +131,7 @@ class Pace:
 
     def _listen(self) -> None:
         self._hearings_left = _HEARINGS
-        if self._ear is None and self._provider.rate_headers != "none":
+        if (self._ear is None or self._ear.done()) and self._provider.rate_headers != "none":
             self._ear = asyncio.create_task(self._hear())
 
     async def _hear(self) -> None:
