@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from batchord.state import rates
 from batchord.state.rates import Learned
 from workers.patience import patiently
-from workers.rates import NO_RATES, Rates, in_force, lane_of, rates_stated
+from workers.rates import NO_RATES, Rates, in_force, rate_lane, rates_stated
 from workers.turns import DisbandedError, Turns
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Pace:
 
     def _find(self, model: str) -> Turns | None:
         """Give the lane of a model, with the limits that hold by now for those who wait in it."""
-        lane = lane_of(self._provider, model, self._learned)
+        lane = rate_lane(self._provider, model, self._learned)
         if lane is None:
             return None
         turns = self._lanes.get(lane.name)

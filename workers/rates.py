@@ -71,7 +71,7 @@ class Lane(NamedTuple):
     limits: tuple[Limit, ...]
 
 
-def lane_of(provider: Provider, model: str, learned: Mapping[str, Rates]) -> Lane | None:
+def rate_lane(provider: Provider, model: str, learned: Mapping[str, Rates]) -> Lane | None:
     """Give the lane of a model, or None where nothing limits its rate.
 
     The provider's limits, those of the first glob that matches, and those learned for the model hold all at once; the

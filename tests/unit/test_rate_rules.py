@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchord.routing import ModelLimits, Provider
 from workers.providers.seam import StatedLimit
-from workers.rates import NO_RATES, Limit, Rates, in_force, lane_of, rates_stated
+from workers.rates import NO_RATES, Limit, Rates, in_force, rate_lane, rates_stated
 
 PLAIN = Provider(name="p", base_url="http://p")
 
@@ -21,19 +21,19 @@ def provider(requests: int | None = None, tokens: int | None = None, **limits: M
 
 
 def buckets(of: Provider, model: str, learned: dict[str, Rates] | None = None) -> dict[str, float]:
-    lane = lane_of(of, model, learned or {})
+    lane = rate_lane(of, model, learned or {})
     assert lane is not None
     return {limit.name + (" (shared)" if limit.is_shared else ""): limit.per_minute for limit in lane.limits}
 
 
 def test_without_limits_there_is_no_lane() -> None:
-    assert lane_of(PLAIN, "m", {}) is None
-    assert lane_of(provider(big=ModelLimits(max_concurrency=3)), "big-1", {}) is None
+    assert rate_lane(PLAIN, "m", {}) is None
+    assert rate_lane(provider(big=ModelLimits(max_concurrency=3)), "big-1", {}) is None
 
 
 def test_models_without_limits_of_their_own_share_the_providers_lane() -> None:
     of = provider(600, 9_000, big=ModelLimits(requests_per_minute=60))
-    assert lane_of(of, "m", {}) == lane_of(of, "n", {})
+    assert rate_lane(of, "m", {}) == rate_lane(of, "n", {})
     assert buckets(of, "m") == {"requests provider": 600, "tokens provider": 9_000}
 
 
