@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MARGIN: Final = 0.01
 """How much of a limit is left unused: no two clocks run alike, and requests arrive with jitter."""
-_TOKEN_MARGIN: Final = 0.02
+_TOKEN_MARGIN: Final = 0.03
 """The same of a limit on tokens: no request uses just what was estimated, and some providers look at each second."""
 _LONGEST_WINDOW_S: Final = 60
 """A limit over more than a minute says nothing of the pace: a day's may well be used up in an hour."""
