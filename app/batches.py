@@ -14,7 +14,7 @@ from app.paging import Identified, ListPage
 from batchord.contract import ENDPOINTS, BatchObject
 from batchord.creation import Terms
 from batchord.lifecycle import Status
-from batchord.prices import NANOS_PER_DOLLAR
+from batchord.prices import in_dollars
 from batchord.service import analytics, batches, creation
 from batchord.service.batch_listing import Filter, listing
 from batchord.service.creation import Order
@@ -149,7 +149,7 @@ class BatchModel(Identified):
     def of(cls, batch: BatchObject, found: AnalyticsModel | None = None) -> Self:
         """Give the wire's form of a batch, with its analytics where they were asked for."""
         fields = batch.model_dump(exclude={"errors", "usage"})
-        max_cost = None if batch.max_cost_nanos is None else batch.max_cost_nanos / NANOS_PER_DOLLAR
+        max_cost = in_dollars(batch.max_cost_nanos)
         return cls(**fields, errors=_errors(batch), usage=_usage(batch), max_cost=max_cost, analytics=found)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ANTHROPIC_BASE_URL: Final = "https://api.anthropic.com"
+"""What alone needs not be stated."""
 _CHAT: Final = "/v1/chat/completions"
 _COMPLETIONS: Final = "/v1/completions"
 _EMBEDDINGS: Final = "/v1/embeddings"
@@ -20,7 +22,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "anthropic": {
             "kind": "anthropic",
-            "base_url": "https://api.anthropic.com",
+            "base_url": ANTHROPIC_BASE_URL,
             "api_key_env": "ANTHROPIC_API_KEY",
             "models": ("claude-*",),
             "rate_headers": "anthropic",

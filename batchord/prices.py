@@ -114,6 +114,11 @@ class Prices:
         return _public_price(provider.base_url, model, datetime.fromtimestamp(quarter * _QUARTER_S, UTC))
 
 
+def in_dollars(nanos: int | None) -> float | None:
+    """Give nano-dollars as dollars; what is not known stays unknown."""
+    return None if nanos is None else nanos / NANOS_PER_DOLLAR
+
+
 def _public_price(base_url: str, model: str, at: datetime) -> Price | None:
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415  (0.4 s and 39 MB, where it is needed)
 

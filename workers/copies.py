@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from workers.context import Context
     from workers.line import LineUnderWay
 
-_ASK_AGAIN_S: Final = 2.0
-"""How often a copy that waits looks whether its batch was cancelled or is past its deadline."""
 _PATIENCE_S: Final = 10.0
 """For how long nobody may be sending an original before its copies go on without it: its message may be lost."""
 _FIRST_PAUSE_S: Final = 0.02
@@ -56,8 +54,8 @@ async def answer(context: Context, line: LineUnderWay) -> Settled | None:
     if original is None or not line.may_be_sent:
         return None
     watch = context.watches.watch(line.shard._replace(number=original.shard), original)
-    while line.may_be_sent and not (await asyncio.wait({watch}, timeout=_ASK_AGAIN_S))[0]:
-        await line.ask(context)
+    while line.may_be_sent and not await line.waits_for(context, watch):
+        pass
     return watch.result() if line.may_be_sent else None
 
 

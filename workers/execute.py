@@ -126,9 +126,9 @@ async def _try(context: Context, line: LineUnderWay) -> Settled | None:
         passage = await pass_gate(context, line)
     except GivenUp as given_up:
         return Settled(Outcome.FAILED, LineError("provider_unavailable", str(given_up)))
-    result = await send(context, line, passage) if passage else None
-    if passage is None or result is None:
+    if passage is None:
         return None
+    result = await send(context, line, passage)
     if isinstance(result, LineDied):
         return Settled(Outcome.FAILED, _DIED)
     return await _go_on(context, line, passage, result)

@@ -31,14 +31,14 @@ _LONGEST_REST_S: Final = 60.0
 class Passage:
     """The right to send one request now: to be ended by `sent`, or by `leave` if nothing was sent."""
 
-    __slots__ = ("_body_bytes", "_gate", "_permits", "is_probe", "is_retry", "model", "sent_at", "tokens")
+    __slots__ = ("_gate", "_permits", "body_bytes", "is_probe", "is_retry", "model", "sent_at", "tokens")
 
     def __init__(
         self, gate: Gate, model: str, body_bytes: int, permits: tuple[Permits, ...], *, is_probe: bool
     ) -> None:
         self._gate = gate
         self._permits = permits
-        self._body_bytes = body_bytes
+        self.body_bytes = body_bytes
         self.model = model
         self.is_probe = is_probe
         self.is_retry = False
@@ -65,7 +65,7 @@ class Passage:
     def sent(self, result: Response | ProviderError) -> None:
         """Hand in what became of the request, and give the permits back."""
         try:
-            self._gate.judge(self, result, self._body_bytes)
+            self._gate.judge(self, result)
         finally:
             self._give_back()
 
@@ -190,7 +190,7 @@ class Gate:
         lane = lane_of(self.provider, model) if self.provider.limits else None
         return [own] if lane is None else [self.permits[lane], own]
 
-    def judge(self, passage: Passage, result: Response | ProviderError, body_bytes: int) -> None:
+    def judge(self, passage: Passage, result: Response | ProviderError) -> None:
         """Learn from an answer: what the provider's condition is, what it takes, and what a request costs."""
         if passage.is_probe:
             self.samples.dropped()  # it went alone: how many more there is room for it does not tell
@@ -202,14 +202,14 @@ class Gate:
         elif passage.is_probe:
             self.condition.let_go()
         if isinstance(result, Response):
-            self._learn(passage, result, body_bytes)
+            self._learn(passage, result)
         elif passage.tokens:
             self.pace.settle(passage.model, passage.tokens, 0 if result.is_unsent else passage.tokens)
 
-    def _learn(self, passage: Passage, response: Response, body_bytes: int) -> None:
+    def _learn(self, passage: Passage, response: Response) -> None:
         used = response.usage.total_tokens
         if response.is_success and used:
-            self.estimates.learn(passage.model, body_bytes, response.usage)
+            self.estimates.learn(passage.model, passage.body_bytes, response.usage)
         if passage.tokens and (used or not response.is_success):
             self.pace.settle(passage.model, passage.tokens, used)
         if response.stated:

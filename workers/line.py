@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _TO_SEND: Final = (Verdict.SEND, Verdict.SUSPECT)
 _NO_LINE: Final = PlannedLine(0, "", msgspec.Raw(b""))
+_ASK_AGAIN_S: Final = 2.0
+"""How often a line that waits looks whether its batch was cancelled or is past its deadline."""
 _MOST_ATTEMPTS: Final = 100
 """How many attempts are told of; a line may wait for a provider that refuses it for a day."""
 
@@ -93,6 +96,13 @@ class LineUnderWay:
         """Ask once more if the verdict is old: the batch may be stopped, and a worker that was may be thought dead."""
         if time.monotonic() - self.asked_at > context.desk.verdict_life_s:
             await self.ask(context)
+
+    async def waits_for(self, context: Context, task: asyncio.Task[Any]) -> bool:
+        """Wait for a task, a while; where it is not done by then, ask again whether to send the line at all."""
+        if (await asyncio.wait({task}, timeout=_ASK_AGAIN_S))[0]:
+            return True
+        await self.ask(context)
+        return False
 
     def ways(self, routes: Routes) -> Ways:
         """Give who may answer it, without those that cannot serve it at all."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from batchord.errors import BatchordError
 from workers.choice import enter, given_up
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from workers.context import Context
     from workers.gate import Passage
     from workers.line import LineUnderWay
-
-_ASK_AGAIN_S: Final = 2.0
-"""How often a line that waits looks whether its batch was cancelled or is past its deadline."""
 
 
 class GivenUp(BatchordError):  # noqa: N818 (no fault, but an answer)
@@ -63,9 +59,8 @@ async def _wait_in_turn(context: Context, line: LineUnderWay, ways: Ways) -> Pas
         while True:
             if reason := given_up(context.gates, ways):
                 raise GivenUp(reason)
-            if (await asyncio.wait({entering}, timeout=_ASK_AGAIN_S))[0]:
+            if await line.waits_for(context, entering):
                 break
-            await line.ask(context)
             if not line.may_be_sent:
                 return None
         if entering.cancelled():

@@ -10,7 +10,7 @@ import msgspec
 
 from batchord.contract import NO_USAGE, Answer, LineError
 from batchord.lifecycle import Outcome
-from batchord.prices import NANOS_PER_DOLLAR, cost_of
+from batchord.prices import cost_of, in_dollars
 from batchord.shard_file import Trace, encode_outcome
 from batchord.state import shards
 from batchord.state.shards import Answered, LineRecord
@@ -61,9 +61,7 @@ def _priced(settled: Settled, answered: Answered | None) -> Answer | LineError:
     """Give the result with what it cost: a copy nothing."""
     if isinstance(settled.result, LineError):
         return settled.result
-    nanos = answered.cost_nanos if answered else 0
-    cost = None if nanos is None else nanos / NANOS_PER_DOLLAR
-    return msgspec.structs.replace(settled.result, cost=cost)
+    return msgspec.structs.replace(settled.result, cost=in_dollars(answered.cost_nanos if answered else 0))
 
 
 def _answered(context: Context, line: LineUnderWay, response: Response) -> Answered:

@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from batchord.presets import ANTHROPIC_BASE_URL
 from batchord.providers_sense import key_variable
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from batchord.routing import Provider
 
-_ANTHROPIC: Final = "https://api.anthropic.com"
-"""What alone needs no base URL."""
 _TIMEOUT_S: Final = 10
 _MOST_BYTES: Final = 4 * 1024 * 1024
 
@@ -35,7 +34,7 @@ def connect(provider: Provider, environ: Mapping[str, str]) -> Contact:
     """Ask a provider for its models, with its key and its headers."""
     if provider.kind == "simulated":
         return Contact(is_well=True, text="simulated; there is nothing to reach")
-    url = urlsplit(provider.base_url or _ANTHROPIC)
+    url = urlsplit(provider.base_url or ANTHROPIC_BASE_URL)
     try:
         with closing(_connection(url)) as connection:
             connection.request("GET", _target(provider, url), headers=_headers(provider, environ))

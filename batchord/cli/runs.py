@@ -15,7 +15,7 @@ from batchord.cli.outputs import Counts, write_output
 from batchord.contract import new_batch_id
 from batchord.errors import ConfigError, NotFoundError
 from batchord.lifecycle import Status
-from batchord.prices import NANOS_PER_DOLLAR
+from batchord.prices import in_dollars
 from batchord.providers_file import load_routes
 from batchord.state.batches import limit_cost
 
@@ -101,8 +101,7 @@ class Run:
 
     def _submit(self, batch_id: str) -> BatchRecord:
         """Submit the batch that is noted; what it is of depends on whether it is the run's first."""
-        left = self._left_nanos(batch_id)
-        max_cost = None if left is None else left / NANOS_PER_DOLLAR
+        max_cost = in_dollars(self._left_nanos(batch_id))
         self._fleet.start_workers()
         source = self._where.input if len(self._job.batch_ids) == 1 else self._rest_path
         self._fleet.client.submit(

@@ -46,10 +46,9 @@ def server_environment(settings: Settings) -> dict[str, str]:
         raise ConfigError('The fleet\'s dependencies are not installed; run pip install "batchord[server]".')
     path = [str(_server_folder()), *filter(None, [os.environ.get("PYTHONPATH")])]
     given = {f"BATCHORD_{name.upper()}": str(value) for name in _PASSED if (value := getattr(settings, name))}
-    given["BATCHORD_GIVE_UP_AFTER_S"] = str(
-        settings.give_up_after_s or ""
-    )  # also where it is none: this environment may say one
-    given["BATCHORD_STORAGE_URL"] = settings.blobs_url  # also where nothing says so: this environment may say another
+    # These also where nothing says so: this environment may say another.
+    given["BATCHORD_GIVE_UP_AFTER_S"] = str(settings.give_up_after_s or "")
+    given["BATCHORD_STORAGE_URL"] = settings.blobs_url
     return {**_MEMORY, **os.environ, **given, "PYTHONPATH": os.pathsep.join(path)}
 
 

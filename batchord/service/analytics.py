@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from batchord.histogram import percentile
-from batchord.prices import NANOS_PER_DOLLAR
+from batchord.prices import NANOS_PER_DOLLAR, in_dollars
 from batchord.state import analytics
 from batchord.state.analytics import Tally
 
@@ -97,8 +97,7 @@ def _analytics(record: BatchRecord, tallies: Mapping[tuple[str, str], Tally]) ->
     for tally in tallies.values():
         total.add(tally)
     models = [ModelFigures(provider, model, _figures(tallies[provider, model])) for provider, model in sorted(tallies)]
-    budget = record.batch.max_cost_nanos
-    max_cost = None if budget is None else budget / NANOS_PER_DOLLAR
+    max_cost = in_dollars(record.batch.max_cost_nanos)
     return Analytics(record.batch.id, record.late, _figures(total), models, max_cost, record.is_over_budget)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from batchord.contract import Usage
 from batchord.errors import BlobNotFoundError
-from batchord.prices import NANOS_PER_DOLLAR
+from batchord.prices import in_dollars
 from batchord.service import files
 from batchord.storage import paths
 from batchord.validation import Accepted, LineSplitter, parse_line
@@ -132,7 +132,7 @@ class _Tally:
     def sums(self) -> Sums:
         """Give the sums so far."""
         return Sums(
-            self.requests, self.input_tokens, self.most_output, _dollars(self.min_nanos), _dollars(self.max_nanos)
+            self.requests, self.input_tokens, self.most_output, in_dollars(self.min_nanos), in_dollars(self.max_nanos)
         )
 
 
@@ -212,7 +212,3 @@ def _cost(price: Price | None, input_tokens: int, output_tokens: int | None) -> 
 
 def _plus(total: int | None, more: int | None) -> int | None:
     return None if total is None or more is None else total + more
-
-
-def _dollars(nanos: int | None) -> float | None:
-    return None if nanos is None else nanos / NANOS_PER_DOLLAR

@@ -140,7 +140,7 @@ async def opened(site: Site, *lines: dict[str, Any]) -> list[Message]:
 async def test_copies_wait_while_their_original_is_under_way_without_a_permit(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.copies._ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("workers.line._ASK_AGAIN_S", 0.01)
     async with sites.new() as site:
         begun, may_answer = asyncio.Event(), asyncio.Event()
 
@@ -188,7 +188,7 @@ async def test_a_copy_that_waits_goes_back_when_its_worker_drains(
 
 async def test_a_cancel_ends_the_wait_of_a_copy(sites: Sites, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workers.copies._PATIENCE_S", BOUND_S)
-    monkeypatch.setattr("workers.copies._ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("workers.line._ASK_AGAIN_S", 0.01)
     async with sites.new() as site:
         _, copy = await opened(site, ask("ok-0"), ask("ok-1"))
         waiting = asyncio.create_task(site.carry_out(copy))

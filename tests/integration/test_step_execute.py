@@ -110,7 +110,7 @@ async def test_a_worker_that_dies_while_it_sends_has_the_line_sent_again_and_cou
 async def test_a_line_for_a_provider_that_is_given_up_fails_without_a_wait(
     sites: Sites, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.passing._ASK_AGAIN_S", 10 * BOUND_S)
+    monkeypatch.setattr("workers.line._ASK_AGAIN_S", 10 * BOUND_S)
     async with sites.new(give_up_after_s=60) as site:
         [message] = await opened(site, line("ok-0"))
         now = time.time()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from batchord.presets import ANTHROPIC_BASE_URL
 from workers.providers.access import api_key, base_url
 from workers.providers.answers import read_answer
 from workers.providers.connections import Connections
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from workers.providers.seam import Request, Response
 
 _MESSAGES: Final = "/v1/messages"
-_BASE_URL: Final = "https://api.anthropic.com"
 _KEY_VARIABLE: Final = "ANTHROPIC_API_KEY"
 _MOST_MODELS: Final = {"limit": "1000"}  # that one answer may list
 
@@ -42,7 +42,7 @@ class AnthropicProvider:
     def __init__(self, config: Provider, environ: Mapping[str, str]) -> None:
         self._default_max_tokens = config.default_max_tokens
         self._rate_headers = config.rate_headers if "rate_headers" in config.model_fields_set else "anthropic"
-        url = base_url(config, _BASE_URL)
+        url = base_url(config, ANTHROPIC_BASE_URL)
         path = url.path.rstrip("/")
         self._messages = url.copy_with(path=path + _MESSAGES).raw_path
         self._models = url.copy_with(path=f"{path}/v1/models").copy_merge_params(_MOST_MODELS).raw_path
